@@ -1,0 +1,198 @@
+"""Every error and warning that mrlclient raises.
+
+::
+
+    MRLError
+    ├── ConfigurationError            something to put right before anything is sent
+    │   ├── UnknownProviderError      no provider of that name; `suggestions`
+    │   ├── UnknownModelError         not in the catalogue and not declared; `suggestions`
+    │   ├── MissingExtraError         a package is not installed; the message has the pip line
+    │   └── MissingCredentialsError   no key; the message names the variable
+    ├── DimensionsError               the width asked for cannot be had
+    │   ├── NotMatryoshkaError        the model was not trained to be cut
+    │   └── DimensionsOutOfRangeError not an integer of 1 to the native width
+    ├── InputError                    a text cannot be embedded; `index` says which
+    ├── ProviderError                 the provider did not answer, or refused
+    │   ├── AuthenticationError
+    │   ├── RateLimitError
+    │   │   └── QuotaError            out of credit: waiting does not help
+    │   ├── BadRequestError
+    │   ├── ServerError
+    │   ├── ProviderTimeoutError
+    │   ├── ProviderConnectionError
+    │   └── ResponseContractError     it answered 200, but the answer cannot be used
+    │       └── DimensionsMismatchError
+    └── IncompatibleSpaceError        vectors of two spaces would meet
+
+    NarrowDimensionsWarning           narrower than the model's authors evaluated
+    ServerBehaviorWarning             the server ignored a parameter, and it was put right here
+
+No message, attribute or pickle of these holds a key or a text. All of them pickle with their attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class MRLError(Exception):
+    """Base of every error that mrlclient raises."""
+
+
+class ConfigurationError(MRLError):
+    """Something in the configuration has to be put right; nothing was sent."""
+
+
+class _NearMissError(ConfigurationError):
+    """A name that is not known, with the known names that look like it."""
+
+    def __init__(self, message: str, *, suggestions: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.suggestions = tuple(suggestions)
+
+
+class UnknownProviderError(_NearMissError):
+    """There is no provider of that name. `suggestions` holds the near misses."""
+
+
+class UnknownModelError(_NearMissError):
+    """The model is neither in the catalogue nor declared by a `ModelSpec`. `suggestions` holds the near misses."""
+
+
+class MissingExtraError(ConfigurationError):
+    """A package that this needs is not installed. The message ends with the pip line; `extra` is the extra's name."""
+
+    def __init__(self, message: str, *, extra: str | None = None) -> None:
+        super().__init__(message)
+        self.extra = extra
+
+
+class MissingCredentialsError(ConfigurationError):
+    """No key was given or found. `variable` names the environment variable to set."""
+
+    def __init__(self, message: str, *, variable: str | None = None) -> None:
+        super().__init__(message)
+        self.variable = variable
+
+
+class DimensionsError(MRLError):
+    """The width asked for cannot be had from this model.
+
+    Attributes:
+        model: The model's address, `provider:name`.
+        dimensions: What was asked for.
+        native_dimensions: The model's full width.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        dimensions: object = None,
+        native_dimensions: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.model = model
+        self.dimensions = dimensions
+        self.native_dimensions = native_dimensions
+
+
+class NotMatryoshkaError(DimensionsError):
+    """The model was not trained so that a prefix of its vectors is an embedding. It is not cut."""
+
+
+class DimensionsOutOfRangeError(DimensionsError):
+    """The width is not an integer between 1 and the native width, or the authors' smallest where that is enforced."""
+
+
+class InputError(MRLError):
+    """A text cannot be embedded.
+
+    Attributes:
+        index: The text's position in the list that was given, or None where the list itself is at fault.
+    """
+
+    def __init__(self, message: str, *, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class ProviderError(MRLError):
+    """The provider did not answer, or answered with an error.
+
+    Attributes:
+        provider: The provider's name, such as `"openai"`.
+        status: The HTTP status, where there was one.
+        code: The provider's own error code, where it gave one.
+        request_id: The provider's id of the request, to quote to its support.
+        retryable: Whether the same request may succeed later.
+        retry_after: Seconds that the server asked to wait, where it did.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        retryable: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.provider = provider
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+
+class AuthenticationError(ProviderError):
+    """The provider refused the key (401, 403)."""
+
+
+class RateLimitError(ProviderError):
+    """Too many requests or tokens (429)."""
+
+
+class QuotaError(RateLimitError):
+    """The account is out of credit. Waiting does not help, so it is not retried."""
+
+
+class BadRequestError(ProviderError):
+    """The provider refused the request itself (other 4xx)."""
+
+
+class ServerError(ProviderError):
+    """The provider failed (5xx)."""
+
+
+class ProviderTimeoutError(ProviderError):
+    """The provider did not answer within the time allowed."""
+
+
+class ProviderConnectionError(ProviderError):
+    """The provider could not be reached, or the connection broke."""
+
+
+class ResponseContractError(ProviderError):
+    """The provider answered 200, but not with one usable vector for each text. Nothing of the answer is used."""
+
+
+class DimensionsMismatchError(ResponseContractError):
+    """The vectors that came back have another width than the one asked for, and cannot be put right by a cut."""
+
+
+class IncompatibleSpaceError(MRLError):
+    """Vectors of two different spaces would be compared."""
+
+
+class NarrowDimensionsWarning(UserWarning):
+    """The width is narrower than any that the model's authors evaluated."""
+
+
+class ServerBehaviorWarning(UserWarning):
+    """The server ignored a request parameter; the answer was put right here and is correct."""

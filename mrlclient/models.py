@@ -1,0 +1,217 @@
+"""What is known of each model: `ModelSpec`, and the catalogue of them (`catalogue.toml` beside this file)."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from mrlclient.errors import ConfigurationError, UnknownModelError, UnknownProviderError
+
+InputType = Literal["query", "document"]
+Task = Literal["clustering", "classification"]
+Recipe = Literal["slice_l2", "center_slice_l2"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A model: its widths, how it may be cut, and its limits.
+
+    Declare one to use a model that the catalogue does not hold. Nothing is guessed from a name: a model is cut only
+    where `matryoshka` says that it was trained for it.
+
+    Attributes:
+        provider: Who computes, such as `"openai"`.
+        name: The name sent to the provider.
+        native_dimensions: The full width.
+        matryoshka: Whether a prefix of a vector is itself an embedding.
+        space: Vectors may be compared only where this is equal. By default `provider/name`.
+        server_dimensions: Widths that the provider's dimension parameter takes: `"any"` for 1 to native, or a tuple.
+            None: the parameter is never sent, the full width is asked for and cut here.
+        smallest_evaluated: The narrowest width that the authors evaluated; narrower ones warn.
+        scores: Published (dimensions, score) pairs of the measure `score_name`.
+        recipe: How a full vector is cut. `"center_slice_l2"` removes the mean over the full width first.
+        prompts: What is put before each text here, by input type or task.
+        default_input_type: What the model assumes when no input type is given.
+        max_inputs: Texts in one request.
+        max_input_tokens: Tokens in one text.
+        max_request_tokens: Tokens in one request, summed.
+        usd_per_million_tokens: List price in USD.
+        repository: Where a local model's files are on the hub.
+        revision: The commit of those files.
+        checksums: SHA-256 of those files, by path.
+        status: The provider's word on it: `"active"`, `"legacy"` or `"unlisted"`.
+        sources: For a catalogue row, the source and date of each value.
+
+    Raises:
+        ConfigurationError: If the values contradict each other.
+    """
+
+    provider: str
+    name: str
+    native_dimensions: int
+    matryoshka: bool
+    space: str = ""
+    server_dimensions: Literal["any"] | tuple[int, ...] | None = None
+    smallest_evaluated: int | None = None
+    scores: tuple[tuple[int, float], ...] = ()
+    score_name: str | None = None
+    recipe: Recipe = "slice_l2"
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_input_type: InputType | None = None
+    max_inputs: int | None = None
+    max_input_tokens: int | None = None
+    max_request_tokens: int | None = None
+    usd_per_million_tokens: float | None = None
+    repository: str | None = None
+    revision: str | None = None
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    status: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        def refuse(problem: str) -> ConfigurationError:
+            return ConfigurationError(f"ModelSpec {self.provider!r}:{self.name!r}: {problem}")
+
+        if not (self.provider and self.name):
+            raise refuse("provider and name must not be empty")
+        for name in ("native_dimensions", "max_inputs", "max_input_tokens", "max_request_tokens", "smallest_evaluated"):
+            value = getattr(self, name)
+            optional = name != "native_dimensions"
+            if not (is_width(value) or (optional and value is None)):
+                raise refuse(f"{name} must be a positive integer, not {value!r}")
+        if not isinstance(self.matryoshka, bool):
+            raise refuse("matryoshka must be True or False")
+        if self.recipe not in get_args(Recipe):
+            raise refuse(f"recipe must be one of {', '.join(get_args(Recipe))}, not {self.recipe!r}")
+        widths = self.server_dimensions
+        if widths is not None and not self.matryoshka:
+            raise refuse("server_dimensions needs matryoshka=True: a model with one width takes no parameter")
+        if widths is not None and widths != "any":
+            if not widths or not all(is_width(d) and d <= self.native_dimensions for d in widths):
+                raise refuse(f"server_dimensions must lie in 1 to {self.native_dimensions}, not {widths!r}")
+            object.__setattr__(self, "server_dimensions", tuple(sorted(set(widths))))
+        object.__setattr__(self, "space", self.space or f"{self.provider}/{self.name}")
+        for name in ("prompts", "checksums", "sources"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mappingproxy does not pickle, so the plain values travel.
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return _rebuild, ({k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()},)
+
+    @property
+    def address(self) -> str:
+        """The model's address, `provider:name`."""
+        return f"{self.provider}:{self.name}"
+
+
+def _rebuild(values: dict[str, Any]) -> ModelSpec:
+    return ModelSpec(**values)
+
+
+def is_width(value: object) -> bool:
+    """Whether `value` can be a width at all: a positive integer, and not True."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The models and providers that ship with the package."""
+
+    models: Mapping[str, ModelSpec]
+    providers: Mapping[str, str]
+    """Provider name -> "module:Class"."""
+    aliases: Mapping[str, str]
+    """Other name -> provider name."""
+
+
+@cache
+def catalogue() -> Catalogue:
+    """The catalogue, read once from `catalogue.toml`."""
+    data = tomllib.loads(resources.files("mrlclient").joinpath("catalogue.toml").read_text("utf-8"))
+    specs = [_read_row(row, data["source"]) for row in data["model"]]
+    providers = data["provider"]
+    return Catalogue(
+        models=MappingProxyType({spec.address: spec for spec in specs}),
+        providers=MappingProxyType({name: row["class"] for name, row in providers.items()}),
+        aliases=MappingProxyType({alias: name for name, row in providers.items() for alias in row["aliases"]}),
+    )
+
+
+def _read_row(row: dict[str, Any], sources: Mapping[str, Mapping[str, str]]) -> ModelSpec:
+    values = dict(row)
+    values["sources"] = {
+        name: f"{sources[tag]['title']} ({sources[tag]['date']})"
+        for tag, names in values.pop("sources").items()
+        for name in names
+    }
+    if isinstance(values.get("server_dimensions"), list):
+        values["server_dimensions"] = tuple(values["server_dimensions"])
+    values["scores"] = tuple((int(d), float(score)) for d, score in values.get("scores", ()))
+    return ModelSpec(**values)
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Splits `"provider:model"` at the first colon, and puts an alias right.
+
+    Raises:
+        UnknownModelError: If there is no provider in the address; near misses are named.
+    """
+    provider, colon, name = address.partition(":")
+    if not (colon and provider and name):
+        known = [a for a, spec in catalogue().models.items() if spec.name == address] or _near(address)
+        raise UnknownModelError(
+            f"{address!r} is not a model address. Write 'provider:model', "
+            + (f"such as {_quoted(known)}." if known else "such as 'openai:text-embedding-3-small'."),
+            suggestions=known,
+        )
+    return catalogue().aliases.get(provider, provider), name
+
+
+def find_model(address: str) -> ModelSpec:
+    """The catalogue's row of `"provider:model"`.
+
+    Raises:
+        UnknownModelError: If the catalogue does not hold it; near misses are named.
+    """
+    provider, name = split_address(address)
+    try:
+        return catalogue().models[f"{provider}:{name}"]
+    except KeyError:
+        pass
+    known = _near(f"{provider}:{name}")
+    raise UnknownModelError(
+        f"The catalogue has no model '{provider}:{name}'."
+        + (f" Did you mean {_quoted(known)}?" if known else " 'mrlclient models' lists what it has.")
+        + " To use another model, declare it: ModelSpec(provider=..., name=..., native_dimensions=..., matryoshka=...).",
+        suggestions=known,
+    )
+
+
+def unknown_provider(name: str, known: list[str]) -> UnknownProviderError:
+    """The error for a provider that nobody offers."""
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"Did you mean {_quoted(near)}?" if near else f"Known are {', '.join(sorted(known))}."
+    return UnknownProviderError(f"There is no provider {name!r}. {hint}", suggestions=near)
+
+
+def matryoshka_models(provider: str) -> list[ModelSpec]:
+    """The catalogue's Matryoshka models of one provider."""
+    return [spec for spec in catalogue().models.values() if spec.provider == provider and spec.matryoshka]
+
+
+def _near(address: str) -> list[str]:
+    known = list(catalogue().models)
+    by_name = {a.partition(":")[2]: a for a in known}
+    near = difflib.get_close_matches(address, known, n=3, cutoff=0.6)
+    return near or [by_name[n] for n in difflib.get_close_matches(address.partition(":")[2] or address, by_name, n=3)]
+
+
+def _quoted(names: list[str]) -> str:
+    return " or ".join(repr(name) for name in names)

@@ -1,0 +1,1 @@
+"""Everything to test against: the loopback emulator, the conformance suites, the scripted driver."""

@@ -1,0 +1,88 @@
+"""Cutting and normalising: pure numpy, (n, D) in, (n, d) float32 out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Rows handled at a time, so that a block of them stays in the processor's cache.
+_BLOCK_ROWS = 256
+
+#: Squared lengths between these are exact enough in float32.
+_SAFE_SQUARES = (1e-20, 1e30)
+
+
+def truncate_dimensions(
+    vectors: NDArray[np.float32], dimensions: int, *, center: bool = False, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Cuts Matryoshka vectors to their first `dimensions` numbers and makes each row unit length again.
+
+    Only right for a model trained for it (Kusupati et al. 2022, arXiv 2205.13147): whether the model is, is for the
+    caller to know. `Embedder` refuses the others.
+
+    Args:
+        vectors: (n, D) float32, D >= `dimensions`. Not changed.
+        dimensions: The width to keep.
+        center: Subtract each row's mean over all D first. Nomic Embed v1.5 needs it: its recipe is a layer norm without
+            affine before the slice, and of that norm only the centring outlives the final L2. Wrong on vectors that
+            were cut already.
+        out: (n, dimensions) float32 to write into; a new matrix otherwise.
+
+    Returns:
+        (n, dimensions) float32, C-contiguous, unit rows. An all-zero row stays zero.
+    """
+    if out is None:
+        out = np.empty((len(vectors), dimensions), dtype=np.float32)
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        block = vectors[start : start + _BLOCK_ROWS]
+        kept = out[start : start + _BLOCK_ROWS]
+        if center:
+            np.subtract(block[:, :dimensions], block.mean(axis=1, dtype=np.float32, keepdims=True), out=kept)
+        else:
+            kept[...] = block[:, :dimensions]
+        l2_normalize(kept, out=kept)
+    return out
+
+
+def l2_normalize(vectors: NDArray[np.float32], *, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Scales each row to unit length.
+
+    Args:
+        vectors: (n, d) float32. Not changed unless it is also `out`.
+        out: (n, d) float32 to write into; a new matrix otherwise.
+
+    Returns:
+        (n, d) float32, unit rows. An all-zero row stays zero.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.vecdot(vectors, vectors)
+        # Squares of very large or very small numbers leave float32's range: such rows are scaled by their peak first.
+        extreme = ~((squares > _SAFE_SQUARES[0]) & (squares < _SAFE_SQUARES[1]))
+        if extreme.any():
+            peaks = np.abs(vectors[extreme]).max(axis=1, initial=0.0)
+            peaks[peaks == 0.0] = 1.0
+            scaled = vectors.copy()
+            scaled[extreme] /= peaks[:, None]
+            vectors = scaled
+            squares = np.vecdot(vectors, vectors)
+            squares[squares == 0.0] = 1.0
+        return np.divide(vectors, np.sqrt(squares)[:, None], out=out)
+
+
+def first_unusable_row(vectors: NDArray[np.float32]) -> tuple[int, str] | None:
+    """The first row that is no direction: (row, "not finite" | "all zero"), or None where all are usable.
+
+    Args:
+        vectors: (n, d) float32.
+    """
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        return int(np.argmin(finite)), "not finite"
+    nonzero = vectors.any(axis=1)
+    if not nonzero.all():
+        return int(np.argmin(nonzero)), "all zero"
+    return None
