@@ -1,1 +1,132 @@
-"""Provider-neutral Matryoshka embeddings."""
+"""Provider-neutral Matryoshka embeddings: one `Embedder`, any provider, any dimension that the model was trained for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mrlclient.embedder import Embedder
+    from mrlclient.errors import (
+        AuthenticationError,
+        BadRequestError,
+        ConfigurationError,
+        DimensionsError,
+        DimensionsMismatchError,
+        DimensionsOutOfRangeError,
+        IncompatibleSpaceError,
+        InputError,
+        MissingCredentialsError,
+        MissingExtraError,
+        MRLError,
+        NarrowDimensionsWarning,
+        NotMatryoshkaError,
+        ProviderConnectionError,
+        ProviderError,
+        ProviderTimeoutError,
+        QuotaError,
+        RateLimitError,
+        ResponseContractError,
+        ServerBehaviorWarning,
+        ServerError,
+        UnknownModelError,
+        UnknownProviderError,
+    )
+    from mrlclient.models import ModelSpec, catalogue
+    from mrlclient.providers.base import Provider
+    from mrlclient.providers.nomic import Nomic
+    from mrlclient.providers.openai import OpenAI
+    from mrlclient.providers.voyage import Voyage
+    from mrlclient.providers.wordllama import WordLlama
+    from mrlclient.result import EmbeddingResult, Usage
+    from mrlclient.vectors import l2_normalize, truncate_dimensions
+
+#: Where each public name lives. Nothing is imported before it is used.
+_HOMES = {
+    "mrlclient.embedder": ["Embedder"],
+    "mrlclient.errors": [
+        "AuthenticationError",
+        "BadRequestError",
+        "ConfigurationError",
+        "DimensionsError",
+        "DimensionsMismatchError",
+        "DimensionsOutOfRangeError",
+        "IncompatibleSpaceError",
+        "InputError",
+        "MRLError",
+        "MissingCredentialsError",
+        "MissingExtraError",
+        "NarrowDimensionsWarning",
+        "NotMatryoshkaError",
+        "ProviderConnectionError",
+        "ProviderError",
+        "ProviderTimeoutError",
+        "QuotaError",
+        "RateLimitError",
+        "ResponseContractError",
+        "ServerBehaviorWarning",
+        "ServerError",
+        "UnknownModelError",
+        "UnknownProviderError",
+    ],
+    "mrlclient.models": ["ModelSpec", "catalogue"],
+    "mrlclient.providers.base": ["Provider"],
+    "mrlclient.providers.nomic": ["Nomic"],
+    "mrlclient.providers.openai": ["OpenAI"],
+    "mrlclient.providers.voyage": ["Voyage"],
+    "mrlclient.providers.wordllama": ["WordLlama"],
+    "mrlclient.result": ["EmbeddingResult", "Usage"],
+    "mrlclient.vectors": ["l2_normalize", "truncate_dimensions"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AuthenticationError",
+    "BadRequestError",
+    "ConfigurationError",
+    "DimensionsError",
+    "DimensionsMismatchError",
+    "DimensionsOutOfRangeError",
+    "Embedder",
+    "EmbeddingResult",
+    "IncompatibleSpaceError",
+    "InputError",
+    "MRLError",
+    "MissingCredentialsError",
+    "MissingExtraError",
+    "ModelSpec",
+    "NarrowDimensionsWarning",
+    "Nomic",
+    "NotMatryoshkaError",
+    "OpenAI",
+    "Provider",
+    "ProviderConnectionError",
+    "ProviderError",
+    "ProviderTimeoutError",
+    "QuotaError",
+    "RateLimitError",
+    "ResponseContractError",
+    "ServerBehaviorWarning",
+    "ServerError",
+    "UnknownModelError",
+    "UnknownProviderError",
+    "Usage",
+    "Voyage",
+    "WordLlama",
+    "catalogue",
+    "l2_normalize",
+    "truncate_dimensions",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -70,7 +70,8 @@ def l2_normalize(vectors: NDArray[np.float32], *, out: NDArray[np.float32] | Non
             vectors = scaled
             squares = np.vecdot(vectors, vectors)
             squares[squares == 0.0] = 1.0
-        return np.divide(vectors, np.sqrt(squares)[:, None], out=out)
+        rows: NDArray[np.float32] = np.divide(vectors, np.sqrt(squares)[:, None], out=out)
+        return rows
 
 
 def first_unusable_row(vectors: NDArray[np.float32]) -> tuple[int, str] | None:

@@ -1,0 +1,148 @@
+"""Performing a flow's operations, with threads or with anyio: the only code that does."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Any, Protocol, TypeVar, assert_never
+
+import anyio
+import anyio.to_thread
+
+from mrlclient.flow import CountTokens, Flow, Gather, Operation, Send, Sleep
+
+T = TypeVar("T")
+
+
+class Performer(Protocol):
+    """The half of a provider that does I/O or computes."""
+
+    def send(self, request: Any) -> Any:
+        """Sends a request and waits for the reply."""
+        ...
+
+    async def asend(self, request: Any) -> Any:
+        """Sends a request and awaits the reply."""
+        ...
+
+    def count_tokens(self, texts: Any) -> list[int]:
+        """Tokens of each text, special tokens included."""
+        ...
+
+
+class SyncDriver:
+    """Runs a flow in this thread; a `Gather` of several flows takes threads of its own."""
+
+    def __init__(self, performer: Performer) -> None:
+        self._performer = performer
+
+    def run(self, flow: Flow[T]) -> T:
+        """Runs a flow to its end and returns its result, or raises what it raises."""
+        try:
+            operation = next(flow)
+            while True:
+                try:
+                    outcome = self._perform(operation)
+                except Exception as error:
+                    operation = flow.throw(error)
+                else:
+                    operation = flow.send(outcome)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            flow.close()
+
+    def _perform(self, operation: Operation) -> Any:
+        match operation:
+            case Send(request):
+                return self._performer.send(request)
+            case CountTokens(texts):
+                return self._performer.count_tokens(texts)
+            case Sleep(seconds):
+                time.sleep(seconds)
+                return None
+            case Gather(flows, limit):
+                return self._gather(flows, limit)
+            case _:
+                assert_never(operation)
+
+    def _gather(self, flows: Any, limit: int) -> list[Any]:
+        if len(flows) == 1 or limit == 1:
+            return [self.run(flow) for flow in flows]
+        with ThreadPoolExecutor(min(limit, len(flows)), "mrlclient") as pool:
+            futures = [pool.submit(self.run, flow) for flow in flows]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        failed = (future.exception() for future in futures if future.done() and not future.cancelled())
+        if error := next((error for error in failed if error is not None), None):
+            raise error
+        return [future.result() for future in futures]
+
+
+class AsyncDriver:
+    """Runs a flow in the running event loop, asyncio's or trio's."""
+
+    def __init__(self, performer: Performer) -> None:
+        self._performer = performer
+
+    async def run(self, flow: Flow[T]) -> T:
+        """Runs a flow to its end and returns its result, or raises what it raises."""
+        try:
+            operation = next(flow)
+            while True:
+                try:
+                    outcome = await self._perform(operation)
+                except Exception as error:
+                    operation = flow.throw(error)
+                else:
+                    operation = flow.send(outcome)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            flow.close()
+
+    async def _perform(self, operation: Operation) -> Any:
+        match operation:
+            case Send(request):
+                return await self._performer.asend(request)
+            case CountTokens(texts):
+                return await anyio.to_thread.run_sync(self._performer.count_tokens, texts)
+            case Sleep(seconds):
+                await anyio.sleep(seconds)
+                return None
+            case Gather(flows, limit):
+                return await self._gather(flows, limit)
+            case _:
+                assert_never(operation)
+
+    async def _gather(self, flows: Any, limit: int) -> list[Any]:
+        if len(flows) == 1:
+            return [await self.run(flows[0])]
+        results: list[Any] = [None] * len(flows)
+        remaining = iter(enumerate(flows))
+
+        async def work() -> None:
+            for i, flow in remaining:
+                results[i] = await self.run(flow)
+
+        failure: BaseException | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(min(limit, len(flows))):
+                    tasks.start_soon(work)
+        except BaseExceptionGroup as group:
+            failure = _first(group)
+        if failure is not None:
+            # Raised out here, so that the group is not its context.
+            raise failure
+        return results
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

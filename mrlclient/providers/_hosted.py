@@ -1,0 +1,214 @@
+"""What the hosted providers share: keys, the choice of transport, and the errors behind HTTP statuses."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import math
+import os
+import re
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from mrlclient.errors import (
+    AuthenticationError,
+    BadRequestError,
+    InputError,
+    MissingCredentialsError,
+    MRLError,
+    ProviderError,
+    ProviderTimeoutError,
+    QuotaError,
+    RateLimitError,
+    ResponseContractError,
+    ServerError,
+)
+from mrlclient.flow import Answer
+from mrlclient.models import ModelSpec
+from mrlclient.plan import Batch, Packing
+from mrlclient.providers._http import HTTPTransport, Reply, Request, Secret, Transport, check_base_url
+from mrlclient.providers._wire import decode_embeddings
+from mrlclient.providers.base import Provider
+
+#: The same request may succeed later.
+_RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, *range(520, 525), 529})
+
+#: Bytes that one number of an answer takes at most, in a list of numbers; base64 takes 5.4.
+_BYTES_PER_NUMBER = 24
+
+#: Bytes of an answer around its numbers, for each vector.
+_BYTES_PER_VECTOR = 256
+
+_LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pa|al)-[\w*-]+")
+
+
+class HostedProvider(Provider):
+    """A provider behind HTTP, whose answers have the shape of OpenAI's.
+
+    Attributes:
+        key_variable: The environment variable that holds the key.
+        default_max_inputs: Texts in one request for a declared model that does not say.
+    """
+
+    key_variable: ClassVar[str]
+    default_max_inputs: ClassVar[int]
+
+    def __init__(self, model: str | ModelSpec, transport: Transport | None, **http: Any) -> None:
+        super().__init__(model)
+        self._transport = transport or self._http_transport(**http)
+
+    def _http_transport(self, api_key: str | None, base_url: str | None, timeout: float) -> Transport:
+        if api_key is None and base_url is not None:
+            # A key belongs to its origin: the vendor's is not carried to another.
+            raise MissingCredentialsError(
+                f"base_url is given without its key. Pass api_key too; {self.key_variable} is not sent to another host.",
+                variable=None,
+            )
+        if api_key is None:
+            api_key = os.environ.get(self.key_variable, "").strip()
+            base_url = self._base_url_from_environment()
+            if not api_key:
+                raise MissingCredentialsError(
+                    f"No key for {self.name}. Set {self.key_variable}, or pass api_key=.", variable=self.key_variable
+                )
+        if not api_key.isascii() or any(c.isspace() for c in api_key):
+            raise MissingCredentialsError(
+                f"The key for {self.name} holds blanks or characters outside ASCII. Check how it was copied.",
+                variable=self.key_variable,
+            )
+        url = check_base_url(base_url or self._default_base_url(api_key)) + "/embeddings"
+        return HTTPTransport(url, Secret(api_key), self.name, timeout)
+
+    def _base_url_from_environment(self) -> str | None:
+        """The base URL that belongs to the key of the environment, if one is set there."""
+        return None
+
+    @abstractmethod
+    def _default_base_url(self, api_key: str) -> str:
+        """The vendor's base URL for this key."""
+
+    @abstractmethod
+    def _fields(self, batch: Batch) -> dict[str, Any]:
+        """The body's fields beyond `model`, `input` and `encoding_format`."""
+
+    @abstractmethod
+    def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None]:
+        """The message and the code in an error's body."""
+
+    def _refused_text(self, message: str) -> int | None:
+        """Which text of the batch an error's message refuses, if it names one."""
+        return None
+
+    @property
+    def packing(self) -> Packing:
+        return Packing(self.spec.max_inputs or self.default_max_inputs, self.spec.max_request_tokens)
+
+    def encode(self, batch: Batch) -> Request:
+        body = {"model": self.spec.name, "input": list(batch.texts), "encoding_format": "base64"}
+        # A server may ignore both the width and base64: the full width in digits must still fit.
+        vector = self.spec.native_dimensions * _BYTES_PER_NUMBER + _BYTES_PER_VECTOR
+        return Request(body | self._fields(batch), 65_536 + len(batch.texts) * vector)
+
+    def send(self, request: Request) -> Reply:
+        return self._transport.send(request)
+
+    async def asend(self, request: Request) -> Reply:
+        return await self._transport.asend(request)
+
+    def translate(self, failure: Exception) -> MRLError:
+        return self._transport.translate(failure)
+
+    def decode(self, reply: Reply, batch: Batch) -> Answer:
+        if reply.status != 200:
+            raise self._error(reply, batch)
+        return decode_embeddings(reply.body, len(batch.texts), self.name)
+
+    def _error(self, reply: Reply, batch: Batch) -> MRLError:
+        """Our error for a reply that is not 200."""
+        said, code = self._read_error(reply)
+        index = self._refused_text(said) if reply.status == 400 else None
+        if index is not None and index < len(batch.texts):
+            return InputError(f"{self.name} refused it: {_scrubbed(said, batch)}", index=index)
+        status = reply.status
+        wait = _retry_after(reply.headers)
+        kind, retryable = _classify(status, code)
+        message = f"{self.name} answered {status}" + (f": {_scrubbed(said, batch)}" if said else "")
+        if wait is not None and retryable:
+            message += f" (it asks to wait {wait:g} s)"
+        return kind(
+            message,
+            provider=self.name,
+            status=status,
+            code=code,
+            request_id=reply.headers.get("x-request-id"),
+            retryable=retryable,
+            retry_after=wait,
+        )
+
+    def _read_error(self, reply: Reply) -> tuple[str, str | None]:
+        body: Any = reply.body
+        if isinstance(body, bytes):
+            try:
+                body = json.loads(body)
+            except (ValueError, RecursionError):
+                return "", None
+        return self._error_details(body) if isinstance(body, Mapping) else ("", None)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+def _classify(status: int, code: str | None) -> tuple[type[ProviderError], bool]:
+    """Which error a status is, and whether it may pass."""
+    retryable = status in _RETRYABLE
+    if code == "insufficient_quota":
+        return QuotaError, False
+    if status in (401, 403):
+        return AuthenticationError, retryable
+    if status == 408:
+        return ProviderTimeoutError, retryable
+    if status == 429:
+        return RateLimitError, retryable
+    if 400 <= status < 500:
+        return BadRequestError, retryable
+    if status >= 500:
+        return ServerError, retryable
+    if 300 <= status < 400:
+        # Never followed: the key and the texts would go to whatever host it names.
+        return BadRequestError, False
+    return ResponseContractError, True
+
+
+def _scrubbed(message: str, batch: Batch) -> str:
+    """A server's words without the texts and keys that it may echo, cut to a line."""
+    for text in sorted(set(batch.texts), key=len, reverse=True):
+        message = message.replace(text, "…")
+    message = _LOOKS_LIKE_A_KEY.sub("…", message)
+    line = " ".join(message.split())
+    return line if len(line) <= 400 else line[:400] + "…"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait: `retry-after-ms`, else seconds, else an HTTP date; nonsense is ignored."""
+    seconds = _number(headers.get("retry-after-ms")) / 1000.0
+    if not seconds > 0:
+        seconds = _number(headers.get("retry-after"))
+    if not seconds > 0:
+        try:
+            date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+        except ValueError:
+            return None
+        seconds = date.timestamp() - time.time()
+    return seconds if 0 < seconds < math.inf else None
+
+
+def _number(value: str | None) -> float:
+    try:
+        return float(value or "nan")
+    except ValueError:
+        return math.nan

@@ -1,0 +1,286 @@
+"""The transport of the hosted providers, over httpx2: one bounded, deadline-kept POST; no redirects, no retries."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import AsyncGenerator, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.lowlevel
+import httpx2
+
+from mrlclient.errors import (
+    ConfigurationError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderTimeoutError,
+    ResponseContractError,
+)
+
+#: Bytes read of an error's body at most.
+_MAX_ERROR_BODY = 64 * 1024
+
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A POST.
+
+    Attributes:
+        body: The JSON object to send.
+        max_response_bytes: Bytes of a good answer at most.
+    """
+
+    body: Mapping[str, Any] = field(repr=False)
+    max_response_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer of any status. `body` is the bytes, or the object where an SDK had parsed them already."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | Mapping[str, Any] = field(repr=False)
+
+
+class Transport(Protocol):
+    """Sends a request and returns the reply, whatever its status; raises only where there is none."""
+
+    def send(self, request: Request) -> Reply:
+        """Sends and waits."""
+        ...
+
+    async def asend(self, request: Request) -> Reply:
+        """Sends and awaits."""
+        ...
+
+    def translate(self, failure: Exception) -> ProviderError | ConfigurationError:
+        """Our error for whatever `send` raised."""
+        ...
+
+    def close(self) -> None:
+        """Closes what is open outside event loops."""
+        ...
+
+    async def aclose(self) -> None:
+        """Closes what is open, in the running event loop too."""
+        ...
+
+
+class Secret:
+    """A key. It shows itself to nobody by accident, and does not pickle."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The key itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("A key is not pickled. Make the provider anew where it is needed.")
+
+
+class _Bearer(httpx2.Auth):
+    """Sets the header on the way out, so that the key is in no local variable or header mapping of ours."""
+
+    def __init__(self, key: Secret) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
+        yield request
+
+
+def check_base_url(base_url: str) -> str:
+    """`base_url` without a trailing slash.
+
+    Raises:
+        ConfigurationError: If a key would travel in the clear, or the URL is none or holds credentials.
+    """
+    try:
+        parts = urlsplit(base_url)
+        hostname = parts.hostname
+    except ValueError:
+        hostname = None
+    if not hostname or parts.scheme not in ("http", "https"):
+        raise ConfigurationError("base_url is not an http(s) URL, such as 'https://api.openai.com/v1'.")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError("base_url holds a user name or a password. Pass the key as api_key instead.")
+    if parts.scheme == "http" and hostname not in _LOOPBACK:
+        raise ConfigurationError(f"A key would travel unencrypted to {hostname}. Use https.")
+    return base_url.rstrip("/")
+
+
+class HTTPTransport:
+    """One URL, one key; a pool of connections for threads and one for each event loop.
+
+    Args:
+        url: Where to POST.
+        key: The bearer key.
+        provider: The provider's name, for the errors.
+        timeout: Seconds that one request may take, from connecting to the last byte of the body.
+    """
+
+    def __init__(self, url: str, key: Secret, provider: str, timeout: float) -> None:
+        self._url = url
+        self._auth = _Bearer(key)
+        self._provider = provider
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._client: httpx2.Client | None = None
+        self._loops: dict[object, tuple[httpx2.AsyncClient, AsyncGenerator[None]]] = {}
+
+    def send(self, request: Request) -> Reply:
+        deadline = time.monotonic() + self._timeout
+        with self._sync_client().stream("POST", self._url, content=_content(request)) as response:
+            body = _Body(response, request, self._provider)
+            # Unsized: a sized iter_raw waits until a chunk is full, and the deadline with it.
+            for chunk in response.iter_raw():
+                body.add(chunk)
+                if time.monotonic() > deadline:
+                    raise self._timed_out()
+            return body.reply()
+
+    async def asend(self, request: Request) -> Reply:
+        client = await self._async_client()
+        try:
+            with anyio.fail_after(self._timeout):
+                async with client.stream("POST", self._url, content=_content(request)) as response:
+                    body = _Body(response, request, self._provider)
+                    async for chunk in response.aiter_raw():
+                        body.add(chunk)
+                    return body.reply()
+        except TimeoutError:
+            pass
+        raise self._timed_out()
+
+    def _timed_out(self) -> ProviderTimeoutError:
+        return ProviderTimeoutError(
+            f"{self._provider} did not answer within {self._timeout:g} s", provider=self._provider, retryable=True
+        )
+
+    def translate(self, failure: Exception) -> ProviderError:
+        name = self._provider
+        if isinstance(failure, httpx2.TimeoutException):
+            return self._timed_out()
+        problem = type(failure).__name__
+        if isinstance(failure, httpx2.TransportError) and not _is_certificate_failure(failure):
+            # A transport error's text is about sockets, and holds neither key nor body.
+            return ProviderConnectionError(f"{name}: {problem}: {failure}", provider=name, retryable=True)
+        if isinstance(failure, httpx2.HTTPError):
+            return ProviderConnectionError(f"{name}: {problem}: {failure}", provider=name)
+        return ProviderError(f"{name} failed: {problem}", provider=name)
+
+    def _sync_client(self) -> httpx2.Client:
+        with self._lock:
+            if self._client is None:
+                self._client = httpx2.Client(**self._settings())
+            return self._client
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "auth": self._auth,
+            "timeout": self._timeout,
+            "follow_redirects": False,
+            "headers": {
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                # Base64 hardly shrinks, and what is not compressed cannot be a bomb.
+                "Accept-Encoding": "identity",
+                "User-Agent": "mrlclient",
+            },
+            "limits": httpx2.Limits(max_connections=None, max_keepalive_connections=32),
+        }
+
+    async def _async_client(self) -> httpx2.AsyncClient:
+        """The running loop's own client: connections cannot move from loop to loop."""
+        loop = anyio.lowlevel.current_token()
+        if loop not in self._loops:
+            client = httpx2.AsyncClient(**self._settings())
+            keeper = self._keep(loop, client)
+            self._loops[loop] = (client, keeper)
+            await anext(keeper)
+        return self._loops[loop][0]
+
+    async def _keep(self, loop: object, client: httpx2.AsyncClient) -> AsyncGenerator[None]:
+        """Closes a loop's client when the loop ends: every loop closes the generators that are still suspended then.
+
+        So no connection outlives its loop, even where nobody called `aclose`.
+        """
+        try:
+            yield
+        finally:
+            self._loops.pop(loop, None)
+            with anyio.CancelScope(shield=True):
+                await client.aclose()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+            self._client = None
+
+    async def aclose(self) -> None:
+        self.close()
+        _, keeper = self._loops.get(anyio.lowlevel.current_token(), (None, None))
+        if keeper is not None:
+            await keeper.aclose()
+
+
+class _Body:
+    """Collects a body within its bound."""
+
+    def __init__(self, response: httpx2.Response, request: Request, provider: str) -> None:
+        self._response = response
+        self._provider = provider
+        self._is_error = response.status_code != 200
+        self._limit = _MAX_ERROR_BODY if self._is_error else request.max_response_bytes
+        self._chunks: list[bytes] = []
+        self._size = 0
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise self._unusable("it is compressed, though identity was asked for")
+
+    def add(self, chunk: bytes) -> None:
+        if self._size + len(chunk) > self._limit:
+            if not self._is_error:
+                raise self._unusable(f"it is longer than {self._limit} bytes")
+            chunk = chunk[: self._limit - self._size]
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+
+    def reply(self) -> Reply:
+        return Reply(self._response.status_code, self._response.headers, b"".join(self._chunks))
+
+    def _unusable(self, problem: str) -> ResponseContractError:
+        return ResponseContractError(
+            f"The answer of {self._provider} cannot be used: {problem}",
+            provider=self._provider,
+            status=self._response.status_code,
+            retryable=True,
+        )
+
+
+def _content(request: Request) -> bytes:
+    return json.dumps(request.body, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def _is_certificate_failure(failure: BaseException) -> bool:
+    cause: BaseException | None = failure
+    while cause is not None:
+        if type(cause).__name__ == "SSLCertVerificationError":
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

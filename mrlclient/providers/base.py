@@ -1,0 +1,151 @@
+"""What a provider is: a pure dialect (encode, decode, translate), and the sending."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import anyio.to_thread
+
+from mrlclient.errors import ConfigurationError, MissingExtraError, MRLError, ProviderError
+from mrlclient.flow import Answer
+from mrlclient.models import ModelSpec, find_model
+from mrlclient.plan import Batch, Packing
+
+
+class Provider(ABC):
+    """Who computes the embeddings of one model.
+
+    A third party's provider is a subclass, named by an entry point of the group `mrlclient.providers`, and passes
+    `mrlclient.testing.ProviderContract`.
+
+    Attributes:
+        name: The part of an address before the colon.
+        spec: The model.
+        counts_tokens: Whether `count_tokens` works.
+    """
+
+    name: ClassVar[str]
+    counts_tokens: bool = False
+
+    def __init__(self, model: str | ModelSpec) -> None:
+        self.spec = model if isinstance(model, ModelSpec) else self.find_spec(model)
+        if self.spec.provider != self.name:
+            raise ConfigurationError(f"{self.spec.address} is not a model of the provider {self.name!r}.")
+
+    @classmethod
+    def from_spec(cls, spec: ModelSpec) -> Provider:
+        """A provider of this model, configured from the environment."""
+        return cls(spec)
+
+    @classmethod
+    def find_spec(cls, model: str) -> ModelSpec:
+        """The model of that name, from the catalogue. A third party's provider with models of its own overrides it.
+
+        Args:
+            model: A name, or an address whose provider is this one.
+
+        Raises:
+            UnknownModelError: If there is none; near misses are named.
+        """
+        return find_model(model if ":" in model else f"{cls.name}:{model}")
+
+    @property
+    @abstractmethod
+    def packing(self) -> Packing:
+        """How batches are packed."""
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Any:
+        """The request for a batch. Pure."""
+
+    @abstractmethod
+    def decode(self, reply: Any, batch: Batch) -> Answer:
+        """The answer in a reply. Pure.
+
+        Raises:
+            ProviderError: If the reply is an error, or does not hold one vector for each text.
+            InputError: If one text is refused; `index` counts within the batch.
+        """
+
+    def translate(self, failure: Exception) -> MRLError:
+        """Our error for whatever sending raised. Pure. The failure's own message may hold a text, so it is left out."""
+        return ProviderError(f"{self.spec.address} failed: {type(failure).__name__}", provider=self.name)
+
+    @abstractmethod
+    def send(self, request: Any) -> Any:
+        """Sends a request, or computes it, and returns the reply. Called from several threads at once."""
+
+    @abstractmethod
+    async def asend(self, request: Any) -> Any:
+        """The same for the running event loop."""
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special tokens included; only where `counts_tokens`."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Lets go of connections and memory. Further calls do nothing."""
+
+    async def aclose(self) -> None:
+        """The same for the running event loop, where connections belong to it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.spec.name!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReply:
+    """What a local model computed: (n, D) float32 vectors, and the number of tokens read."""
+
+    vectors: Any
+    tokens: int
+
+
+class LocalProvider(Provider):
+    """A provider that computes in this process: a request is a batch, and an async call takes a thread."""
+
+    def __init__(self, model: str | ModelSpec) -> None:
+        super().__init__(model)
+        self._lock = threading.Lock()
+        self._model: Any = None
+
+    @abstractmethod
+    def _load(self) -> Any:
+        """Loads the model from disk."""
+
+    @abstractmethod
+    def _compute(self, model: Any, batch: Batch) -> LocalReply:
+        """Embeds a batch at full width."""
+
+    def _loaded(self) -> Any:
+        """The model, loaded once, by whichever thread needs it first."""
+        with self._lock:
+            if self._model is None:
+                self._model = self._load()
+            return self._model
+
+    def encode(self, batch: Batch) -> Batch:
+        return batch
+
+    def decode(self, reply: LocalReply, batch: Batch) -> Answer:
+        return Answer(reply.vectors, reply.tokens)
+
+    def send(self, request: Batch) -> LocalReply:
+        return self._compute(self._loaded(), request)
+
+    async def asend(self, request: Batch) -> LocalReply:
+        return await anyio.to_thread.run_sync(self.send, request)
+
+    def close(self) -> None:
+        with self._lock:
+            self._model = None
+
+
+def missing_extra(what: str, extra: str) -> MissingExtraError:
+    """The error where a package that a provider needs is not installed."""
+    return MissingExtraError(f"{what} is not installed. Install it with: pip install 'mrlclient[{extra}]'", extra=extra)

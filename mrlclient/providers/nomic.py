@@ -1,0 +1,151 @@
+"""Nomic Embed Text, run locally by ONNX Runtime.
+
+Recipe (model card of nomic-ai/nomic-embed-text-v1.5): task prefix, mean pooling over the mask, layer norm without affine
+over all 768, slice, L2. Of that layer norm only the centring outlives the L2, so the catalogue's recipe
+`center_slice_l2` is the same thing; it is applied where all cuts are made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrlclient.errors import ConfigurationError
+from mrlclient.models import ModelSpec
+from mrlclient.plan import Batch, Packing
+from mrlclient.providers.base import LocalProvider, LocalReply, missing_extra
+
+_TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    session: Any
+    inputs: frozenset[str]
+    tokenizer: Any
+    counter: Any
+
+
+class Nomic(LocalProvider):
+    """Nomic Embed Text v1.5, or v1, on this machine.
+
+    Args:
+        model: A model of the catalogue, or a declared one.
+        model_path: A folder with `tokenizer.json` and the ONNX file, laid out as on the hub. By default the files are
+            downloaded once from the hub at the pinned revision, checked against the catalogue's SHA-256, and kept in
+            the hub's cache. `HF_HUB_OFFLINE=1` is respected.
+        onnx_file: Which ONNX file to run, such as `"onnx/model_quantized.onnx"`. Quantised files give slightly
+            different vectors, and theirs depend on the other texts of a batch.
+        revision: A commit of the hub's repository instead of the catalogue's.
+        threads: Threads for one batch; by default as many as the machine has cores.
+
+    Raises:
+        UnknownModelError: If the catalogue does not hold the model.
+        ConfigurationError: If `model_path` is given and lacks a file.
+    """
+
+    name = "nomic"
+    counts_tokens = True
+
+    def __init__(
+        self,
+        model: str | ModelSpec = "nomic-embed-text-v1.5",
+        *,
+        model_path: str | Path | None = None,
+        onnx_file: str = "onnx/model.onnx",
+        revision: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__(model)
+        self._folder = None if model_path is None else Path(model_path).expanduser()
+        self._onnx_file = onnx_file
+        self._revision = revision or self.spec.revision
+        self._pinned = revision is None
+        self._threads = threads or 0
+        for file in (_TOKENIZER, onnx_file) if self._folder else ():
+            if not (self._folder / file).is_file():  # type: ignore[operator]  # a folder, or the loop is empty
+                raise ConfigurationError(
+                    f"model_path={str(self._folder)!r} has no {file}. It must be laid out as the hub's folder: "
+                    f"{_TOKENIZER} and {onnx_file}."
+                )
+
+    @property
+    def packing(self) -> Packing:
+        # Attention costs memory by the square of the longest text: 16,384 padded tokens are eight texts of 2,048.
+        return Packing(max_inputs=32, max_tokens=16_384, padded=True)
+
+    def _load(self) -> _Model:
+        try:
+            import onnxruntime
+            from tokenizers import Tokenizer
+        except ImportError:
+            raise missing_extra("onnxruntime or tokenizers, which run Nomic's models,", "nomic") from None
+        tokenizer_file, onnx_file = (self._find(file) for file in (_TOKENIZER, self._onnx_file))
+        counter = Tokenizer.from_file(str(tokenizer_file))
+        counter.no_padding()
+        counter.no_truncation()
+        tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        if self.spec.max_input_tokens:
+            tokenizer.enable_truncation(self.spec.max_input_tokens)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
+        return _Model(session, frozenset(node.name for node in session.get_inputs()), tokenizer, counter)
+
+    def _find(self, file: str) -> Path:
+        """The path of a file: in the given folder, or in the hub's cache, downloaded if need be."""
+        if self._folder is not None:
+            return self._folder / file
+        if not (self.spec.repository and self._revision):
+            raise ConfigurationError(
+                f"No revision of {self.spec.address} is pinned in the catalogue. "
+                "Pass revision= with a commit of its repository, or model_path= with its files."
+            )
+        try:
+            from huggingface_hub import hf_hub_download
+        except ImportError:
+            raise missing_extra("huggingface-hub, which downloads Nomic's files,", "nomic") from None
+        problem = ""
+        try:
+            path = Path(hf_hub_download(self.spec.repository, file, revision=self._revision))
+        except Exception as error:
+            problem = type(error).__name__
+        if problem:
+            raise ConfigurationError(
+                f"{file} of {self.spec.repository} at {self._revision} is not in the hub's cache and could not be "
+                f"downloaded ({problem}). Connect to the network once, unset HF_HUB_OFFLINE if it is set, "
+                "or pass model_path= with a folder that has the files."
+            )
+        expected = self.spec.checksums.get(file) if self._pinned else None
+        if expected is not None:
+            with path.open("rb") as opened:
+                found = hashlib.file_digest(opened, "sha256").hexdigest()
+            if found != expected:
+                raise ConfigurationError(
+                    f"{path} is damaged: its SHA-256 is not the catalogue's. Delete it; it is downloaded again."
+                )
+        return path
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(encoding.ids) for encoding in self._loaded().counter.encode_batch_fast(list(texts))]
+
+    def _compute(self, model: _Model, batch: Batch) -> LocalReply:
+        encodings = model.tokenizer.encode_batch_fast(list(batch.texts))
+        lengths = np.array([len(encoding.ids) for encoding in encodings])
+        ids = np.zeros((len(encodings), int(lengths.max())), dtype=np.int64)
+        for row, encoding in enumerate(encodings):
+            ids[row, : lengths[row]] = encoding.ids
+        mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        hidden = model.session.run(None, {name: feeds[name] for name in model.inputs})[0]
+        weights = mask.astype(np.float32) / lengths[:, None].astype(np.float32)
+        pooled = np.matmul(weights[:, None, :], hidden)[:, 0]
+        return LocalReply(pooled, int(lengths.sum()))

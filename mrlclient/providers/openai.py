@@ -1,0 +1,86 @@
+"""OpenAI's embeddings API (openai/openai-openapi, CreateEmbeddingRequest)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mrlclient.errors import ConfigurationError
+from mrlclient.models import ModelSpec
+from mrlclient.plan import Batch
+from mrlclient.providers._hosted import HostedProvider
+
+if TYPE_CHECKING:
+    import openai
+
+_REFUSED_INPUT = re.compile(r"'\$?\.?input\[(\d+)\]'")
+
+
+class OpenAI(HostedProvider):
+    """OpenAI's models. Query and document vectors of a text are the same: the API knows no input type.
+
+    Args:
+        model: A model of the catalogue, or a declared one.
+        api_key: The key; by default `OPENAI_API_KEY`, together with `OPENAI_BASE_URL` where that is set.
+        base_url: Another server that speaks this API. It needs its own `api_key`.
+        timeout: Seconds that one request may take, the body included.
+        client: An official client to send through instead: `openai.OpenAI`, `AsyncOpenAI`, `AzureOpenAI` or
+            `AsyncAzureOpenAI`. Its own retries are switched off; it stays open, and it is the caller's to close. A
+            synchronous client serves the async methods too, through a thread.
+        deployment: The name to send as the model's, where the server knows it under another, as Azure does.
+
+    Raises:
+        UnknownModelError: If the catalogue does not hold the model.
+        MissingCredentialsError: If there is no key.
+        ConfigurationError: If `client` is not an official client, or comes with a key or a URL.
+    """
+
+    name = "openai"
+    key_variable: ClassVar[str] = "OPENAI_API_KEY"
+    default_max_inputs: ClassVar[int] = 2048
+
+    def __init__(
+        self,
+        model: str | ModelSpec,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout: float = 60.0,
+        client: openai.OpenAI | openai.AsyncOpenAI | None = None,
+        deployment: str | None = None,
+    ) -> None:
+        transport = None
+        if client is not None:
+            from mrlclient.providers._openai_sdk import OpenAISDKTransport
+
+            if api_key is not None or base_url is not None:
+                raise ConfigurationError("Pass client, or api_key and base_url: the client has its own.")
+            transport = OpenAISDKTransport(client, timeout)
+        super().__init__(model, transport, api_key=api_key, base_url=base_url, timeout=timeout)
+        self._served_name = deployment or self.spec.name
+
+    def _base_url_from_environment(self) -> str | None:
+        return os.environ.get("OPENAI_BASE_URL") or None
+
+    def _default_base_url(self, api_key: str) -> str:
+        return "https://api.openai.com/v1"
+
+    def _fields(self, batch: Batch) -> dict[str, Any]:
+        if batch.truncate_input:
+            raise ConfigurationError("OpenAI does not cut over-long texts. Cut them yourself, without truncate_input.")
+        requested = batch.resolution.requested
+        fields: dict[str, Any] = {"model": self._served_name}
+        return fields if requested is None else fields | {"dimensions": requested}
+
+    def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None]:
+        error = body.get("error")
+        if not isinstance(error, Mapping):
+            return "", None
+        code = error.get("code") or error.get("type")
+        return str(error.get("message") or ""), str(code) if code else None
+
+    def _refused_text(self, message: str) -> int | None:
+        found = _REFUSED_INPUT.search(message)
+        return int(found[1]) if found else None

@@ -1,0 +1,80 @@
+"""Voyage AI's embeddings API (docs.voyageai.com/reference/embeddings-api)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mrlclient.errors import ConfigurationError
+from mrlclient.models import ModelSpec
+from mrlclient.plan import Batch
+from mrlclient.providers._hosted import HostedProvider
+
+if TYPE_CHECKING:
+    from voyageai.client import Client
+    from voyageai.client_async import AsyncClient
+
+_REFUSED_INPUT = re.compile(r"example at index (\d+) in your batch")
+
+
+class Voyage(HostedProvider):
+    """Voyage's models. The server puts the prompt of the input type before each text.
+
+    Args:
+        model: A model of the catalogue, or a declared one.
+        api_key: The key; by default `VOYAGE_API_KEY`. A key that starts with `al-` goes to MongoDB's host, as with
+            Voyage's own client.
+        base_url: Another server that speaks this API. It needs its own `api_key`.
+        timeout: Seconds that one request may take, the body included.
+        client: An official client to send through instead: `voyageai.Client` or `voyageai.AsyncClient`. Its own
+            retries and timeout are not used. A `Client` serves the async methods too, through a thread; an
+            `AsyncClient` works under asyncio only.
+
+    Raises:
+        UnknownModelError: If the catalogue does not hold the model.
+        MissingCredentialsError: If there is no key.
+        ConfigurationError: If `client` is not an official client, or comes with a key or a URL.
+    """
+
+    name = "voyage"
+    key_variable: ClassVar[str] = "VOYAGE_API_KEY"
+    default_max_inputs: ClassVar[int] = 1000
+
+    def __init__(
+        self,
+        model: str | ModelSpec,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout: float = 60.0,
+        client: Client | AsyncClient | None = None,
+    ) -> None:
+        transport = None
+        if client is not None:
+            from mrlclient.providers._voyage_sdk import VoyageSDKTransport
+
+            if api_key is not None or base_url is not None:
+                raise ConfigurationError("Pass client, or api_key and base_url: the client has its own.")
+            transport = VoyageSDKTransport(client, timeout)
+        super().__init__(model, transport, api_key=api_key, base_url=base_url, timeout=timeout)
+
+    def _default_base_url(self, api_key: str) -> str:
+        return "https://ai.mongodb.com/v1" if api_key.startswith("al-") else "https://api.voyageai.com/v1"
+
+    def _fields(self, batch: Batch) -> dict[str, Any]:
+        # Left to itself the server cuts over-long texts without a word, so this is always said.
+        fields: dict[str, Any] = {"truncation": batch.truncate_input}
+        if batch.input_type is not None:
+            fields["input_type"] = batch.input_type
+        if batch.resolution.requested is not None:
+            fields["output_dimension"] = batch.resolution.requested
+        return fields
+
+    def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None]:
+        code = body.get("error_code")
+        return str(body.get("detail") or ""), str(code) if code else None
+
+    def _refused_text(self, message: str) -> int | None:
+        found = _REFUSED_INPUT.search(message)
+        return int(found[1]) if found else None

@@ -1,0 +1,83 @@
+"""WordLlama: static Matryoshka embeddings that the `wordllama` wheel carries. No key, no network: the embedded default.
+
+The wheel's own loader looks for the tokenizer in a folder where it is not, and then downloads it; importing the package
+also configures logging. So the two files are found and read here, and the package itself is never imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mrlclient.errors import ConfigurationError
+from mrlclient.models import ModelSpec
+from mrlclient.plan import Batch, Packing
+from mrlclient.providers.base import LocalProvider, LocalReply, missing_extra
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_WEIGHTS = "weights/l2_supercat_256.safetensors"
+_TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    table: NDArray[np.float32]
+    tokenizer: Any
+
+
+class WordLlama(LocalProvider):
+    """WordLlama L2 Supercat, 256 dimensions, from the installed wheel.
+
+    A text's embedding is the mean of its tokens' rows (tokens without special tokens), then the cut, then L2.
+
+    Args:
+        model: A model of the catalogue, or a declared one.
+
+    Raises:
+        UnknownModelError: If the catalogue does not hold the model.
+    """
+
+    name = "wordllama"
+
+    def __init__(self, model: str | ModelSpec = "l2-supercat-256") -> None:
+        super().__init__(model)
+
+    @property
+    def packing(self) -> Packing:
+        # The gathered rows of a batch, a KiB a token, stay below 256 MiB.
+        return Packing(max_inputs=1024, max_tokens=1 << 18)
+
+    def _load(self) -> _Model:
+        package = find_spec("wordllama")
+        if package is None or not package.submodule_search_locations:
+            raise missing_extra("wordllama, which carries the embedded default model,", "wordllama")
+        folder = Path(package.submodule_search_locations[0])
+        try:
+            from safetensors.numpy import load_file
+            from tokenizers import Tokenizer
+        except ImportError:
+            raise missing_extra("a package that wordllama's files are read with", "wordllama") from None
+        for file in (_WEIGHTS, _TOKENIZER):
+            if not (folder / file).is_file():
+                raise ConfigurationError(
+                    f"The installed wordllama has no {file}. Install the release this was made for: "
+                    "pip install 'mrlclient[wordllama]'"
+                )
+        tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return _Model(load_file(folder / _WEIGHTS)["embedding.weight"].astype(np.float32), tokenizer)
+
+    def _compute(self, model: _Model, batch: Batch) -> LocalReply:
+        encodings = model.tokenizer.encode_batch_fast(list(batch.texts), add_special_tokens=False)
+        lengths = np.array([len(encoding.ids) for encoding in encodings])
+        ids = np.concatenate([encoding.ids for encoding in encodings])
+        starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+        sums = np.add.reduceat(model.table[ids], starts, axis=0)
+        return LocalReply(sums / lengths[:, None].astype(np.float32), int(lengths.sum()))

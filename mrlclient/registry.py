@@ -1,0 +1,61 @@
+"""From a name to a provider, imported only when it is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from mrlclient.errors import ConfigurationError
+from mrlclient.models import ModelSpec, catalogue, find_model, split_address, unknown_provider
+
+if TYPE_CHECKING:
+    from mrlclient.providers.base import Provider
+
+#: Third parties name their `Provider` classes in this group: `acme = "acme_mrl:Acme"`.
+ENTRY_POINT_GROUP = "mrlclient.providers"
+
+
+def find_spec(address: str) -> ModelSpec:
+    """The model at `"provider:model"`.
+
+    Raises:
+        UnknownProviderError: If nobody offers the provider; near misses are named.
+        UnknownModelError: If the provider has no such model; near misses are named.
+    """
+    provider, name = split_address(address)
+    if provider in catalogue().providers:
+        return find_model(address)
+    return provider_class(provider).find_spec(name)
+
+
+def provider_class(name: str) -> type[Provider]:
+    """The class of a provider: one of ours, or a third party's entry point.
+
+    Raises:
+        UnknownProviderError: If nobody offers it; near misses are named.
+    """
+    from mrlclient.providers.base import Provider
+
+    path = catalogue().providers.get(name)
+    if path is not None:
+        module, _, attribute = path.partition(":")
+        found = getattr(import_module(module), attribute)
+    else:
+        others: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+        if name not in others:
+            raise unknown_provider(name, [*catalogue().providers, *catalogue().aliases, *others])
+        found = others[name].load()
+    if not (isinstance(found, type) and issubclass(found, Provider)):
+        raise ConfigurationError(f"The provider {name!r} is not a subclass of mrlclient.Provider.")
+    return found
+
+
+def create(spec: ModelSpec) -> Provider:
+    """A provider of this model, configured from the environment.
+
+    Raises:
+        UnknownProviderError: If nobody offers the spec's provider.
+        MissingCredentialsError: If it needs a key and there is none.
+    """
+    return provider_class(spec.provider).from_spec(spec)

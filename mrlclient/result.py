@@ -1,0 +1,143 @@
+"""What an embedding call returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from mrlclient._warn import warn_user
+from mrlclient.dimensions import OnNarrow, Reduction, check_width, narrowness
+from mrlclient.errors import DimensionsOutOfRangeError, NarrowDimensionsWarning
+from mrlclient.models import InputType, ModelSpec, Task
+from mrlclient.vectors import truncate_dimensions
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a call cost.
+
+    Attributes:
+        tokens: Tokens that the provider counted; None where it did not say.
+        usd: Price of those tokens in USD at the catalogue's list price; None where either is unknown.
+    """
+
+    tokens: int | None
+    usd: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class EmbeddingResult:
+    """The embeddings of some texts, in the texts' order.
+
+    It has a length, iterates over rows, can be indexed, and `numpy.asarray(result)` gives the matrix.
+
+    Attributes:
+        embeddings: (n, d) float32, C-contiguous, every row unit length; d is the widest width asked for.
+        reduction: Where the cut to d was made: `"native"` (full width), `"server"` or `"client"`.
+        input_type: The role that the texts were embedded for; None where none was given and the model assumes none.
+        task: The task that they were embedded for, where one was given.
+        usage: Tokens and price.
+        notes: What the server ignored and was put right here; empty when all went as asked.
+        spec: The model.
+    """
+
+    embeddings: NDArray[np.float32]
+    spec: ModelSpec
+    reduction: Reduction
+    input_type: InputType | None
+    task: Task | None
+    usage: Usage
+    notes: tuple[str, ...] = ()
+    on_narrow: OnNarrow = "warn"
+
+    @property
+    def dimensions(self) -> int:
+        """The width of `embeddings`."""
+        return int(self.embeddings.shape[1])
+
+    @property
+    def model(self) -> str:
+        """The model's name, without the provider."""
+        return self.spec.name
+
+    @property
+    def provider(self) -> str:
+        """Who computed, such as `"openai"`."""
+        return self.spec.provider
+
+    @property
+    def space(self) -> str:
+        """Vectors may be compared only with vectors whose `space` is equal."""
+        return self.spec.space
+
+    def at(self, dimensions: int) -> NDArray[np.float32]:
+        """The same embeddings at another width, without a request.
+
+        Args:
+            dimensions: 1 to `self.dimensions`.
+
+        Returns:
+            (n, dimensions) float32, C-contiguous, unit rows. At the full width of this result: `embeddings` itself.
+
+        Raises:
+            NotMatryoshkaError: If the model may not be cut.
+            DimensionsOutOfRangeError: If it is no width, or is wider than this result holds.
+        """
+        width = check_width(self.spec, dimensions)
+        if width > self.dimensions:
+            raise DimensionsOutOfRangeError(
+                f"This result holds {self.dimensions} dimensions, not {width}. "
+                f"Embed again with dimensions={width}, or with dimensions=[{self.dimensions}, {width}] to have both.",
+                model=self.spec.address,
+                dimensions=width,
+                native_dimensions=self.spec.native_dimensions,
+            )
+        if width == self.dimensions:
+            return self.embeddings
+        check_narrow(self.spec, width, self.on_narrow)
+        return truncate_dimensions(self.embeddings, width)
+
+    def __repr__(self) -> str:
+        return (
+            f"EmbeddingResult({len(self)} × {self.dimensions}, model={self.spec.address!r}, "
+            f"reduction={self.reduction!r}, input_type={self.input_type!r}, usage={self.usage})"
+        )
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return iter(self.embeddings)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, index: slice) -> NDArray[np.float32]: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.float32]:
+        row: NDArray[np.float32] = self.embeddings[index]
+        return row
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.embeddings, dtype=dtype, copy=copy)
+
+
+def check_narrow(spec: ModelSpec, dimensions: int, on_narrow: OnNarrow) -> None:
+    """Warns or raises, as `on_narrow` says, where `dimensions` is narrower than the authors evaluated.
+
+    Raises:
+        DimensionsOutOfRangeError: If `on_narrow` is `"error"` and the width is that narrow.
+    """
+    problem = None if on_narrow == "allow" else narrowness(spec, dimensions)
+    if problem is None:
+        return
+    if on_narrow == "error":
+        raise DimensionsOutOfRangeError(
+            problem, model=spec.address, dimensions=dimensions, native_dimensions=spec.native_dimensions
+        )
+    warn_user(problem, NarrowDimensionsWarning)

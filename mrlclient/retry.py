@@ -1,0 +1,55 @@
+"""Whether to try again, and how long to wait: tenacity decides, the driver sleeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import tenacity
+
+from mrlclient.errors import ProviderError, ResponseContractError
+
+#: An unusable answer is asked for at most this many times.
+_CONTRACT_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When to try again.
+
+    Attributes:
+        max_attempts: Attempts at one request, the first included.
+        max_wait: Seconds to wait at most before an attempt. A server that asks for more gets no further attempt.
+    """
+
+    max_attempts: int = 5
+    max_wait: float = 60.0
+
+    @cached_property
+    def retrying(self) -> tenacity.Retrying:
+        """The policy as tenacity runs it; it is asked, and never sleeps."""
+        return tenacity.Retrying(stop=self._stop, wait=self._wait, retry=self._retry, reraise=True)
+
+    def _retry(self, state: tenacity.RetryCallState) -> bool:
+        error = _error(state)
+        return error.retryable and (error.retry_after or 0.0) <= self.max_wait
+
+    def _stop(self, state: tenacity.RetryCallState) -> bool:
+        limit = self.max_attempts
+        if isinstance(_error(state), ResponseContractError):
+            limit = min(limit, _CONTRACT_ATTEMPTS)
+        return state.attempt_number >= limit
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        # Full jitter: many clients that failed together do not come back together.
+        asked = _error(state).retry_after
+        return asked if asked is not None else _BACKOFF(state)
+
+
+_BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=8.0)
+
+
+def _error(state: tenacity.RetryCallState) -> ProviderError:
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, ProviderError)
+    return error
