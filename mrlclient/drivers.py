@@ -41,12 +41,14 @@ class SyncDriver:
         try:
             operation = next(flow)
             while True:
+                outcome, failures = None, list[Exception]()
                 try:
                     outcome = self._perform(operation)
                 except Exception as error:
-                    operation = flow.throw(error)
-                else:
-                    operation = flow.send(outcome)
+                    failures.append(error)
+                # Thrown out here, and kept nowhere: a foreign error may hold a key or a text, and must not become the
+                # context of ours, nor a local of a frame in its traceback.
+                operation = flow.throw(failures.pop()) if failures else flow.send(outcome)
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -93,12 +95,14 @@ class AsyncDriver:
         try:
             operation = next(flow)
             while True:
+                outcome, failures = None, list[Exception]()
                 try:
                     outcome = await self._perform(operation)
                 except Exception as error:
-                    operation = flow.throw(error)
-                else:
-                    operation = flow.send(outcome)
+                    failures.append(error)
+                # Thrown out here, and kept nowhere: a foreign error may hold a key or a text, and must not become the
+                # context of ours, nor a local of a frame in its traceback.
+                operation = flow.throw(failures.pop()) if failures else flow.send(outcome)
         except StopIteration as stop:
             result: T = stop.value
             return result

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 import tenacity
 
-from mrlclient.dimensions import OnNarrow, Reduction
+from mrlclient.dimensions import OnNarrow
 from mrlclient.errors import DimensionsMismatchError, InputError, MRLError, ProviderError, ResponseContractError
 from mrlclient.models import ModelSpec
 from mrlclient.plan import Batch, Packing, Plan, token_bound
@@ -211,7 +211,9 @@ def _with_retries(attempt: Callable[[], Flow[T]], policy: RetryPolicy) -> Flow[T
             return (yield from attempt())
         except ProviderError as error:
             state.set_exception((type(error), error, error.__traceback__))
-        # Raises the error itself where there is to be no further attempt.
+        # tenacity's statistics are kept for each thread, and have to exist. `iter` raises the error itself where there is
+        # to be no further attempt.
+        policy.retrying.begin()
         wait = policy.retrying.iter(state)
         assert isinstance(wait, tenacity.DoSleep)
         yield Sleep(wait)

@@ -189,7 +189,7 @@ def find_model(address: str) -> ModelSpec:
     raise UnknownModelError(
         f"The catalogue has no model '{provider}:{name}'."
         + (f" Did you mean {_quoted(known)}?" if known else " 'mrlclient models' lists what it has.")
-        + " To use another model, declare it: ModelSpec(provider=..., name=..., native_dimensions=..., matryoshka=...).",
+        + " To use another, declare it: ModelSpec(provider=..., name=..., native_dimensions=..., matryoshka=...).",
         suggestions=known,
     )
 

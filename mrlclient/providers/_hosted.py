@@ -63,8 +63,7 @@ class HostedProvider(Provider):
         if api_key is None and base_url is not None:
             # A key belongs to its origin: the vendor's is not carried to another.
             raise MissingCredentialsError(
-                f"base_url is given without its key. Pass api_key too; {self.key_variable} is not sent to another host.",
-                variable=None,
+                f"base_url is given without its key. Pass api_key too: {self.key_variable} is not sent to another host."
             )
         if api_key is None:
             api_key = os.environ.get(self.key_variable, "").strip()
@@ -73,9 +72,9 @@ class HostedProvider(Provider):
                 raise MissingCredentialsError(
                     f"No key for {self.name}. Set {self.key_variable}, or pass api_key=.", variable=self.key_variable
                 )
-        if not api_key.isascii() or any(c.isspace() for c in api_key):
+        if not api_key or not api_key.isascii() or any(c.isspace() for c in api_key):
             raise MissingCredentialsError(
-                f"The key for {self.name} holds blanks or characters outside ASCII. Check how it was copied.",
+                f"The key for {self.name} is empty, or holds blanks or characters outside ASCII. Check how it was copied.",
                 variable=self.key_variable,
             )
         url = check_base_url(base_url or self._default_base_url(api_key)) + "/embeddings"

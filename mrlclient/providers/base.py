@@ -87,6 +87,7 @@ class Provider(ABC):
         """Tokens of each text, special tokens included; only where `counts_tokens`."""
         raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Lets go of connections and memory. Further calls do nothing."""
 

@@ -1,7 +1,7 @@
 """Nomic Embed Text, run locally by ONNX Runtime.
 
-Recipe (model card of nomic-ai/nomic-embed-text-v1.5): task prefix, mean pooling over the mask, layer norm without affine
-over all 768, slice, L2. Of that layer norm only the centring outlives the L2, so the catalogue's recipe
+Recipe (model card of nomic-ai/nomic-embed-text-v1.5): task prefix, mean pooling over the mask, layer norm without
+affine over all 768, slice, L2. Of that layer norm only the centring outlives the L2, so the catalogue's recipe
 `center_slice_l2` is the same thing; it is applied where all cuts are made.
 """
 

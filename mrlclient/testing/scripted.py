@@ -1,0 +1,46 @@
+"""The third driver: it performs a flow's operations from a script, without a clock, threads or sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, assert_never
+
+from mrlclient.drivers import SyncDriver
+from mrlclient.flow import CountTokens, Gather, Operation, Send, Sleep
+
+
+class ScriptedDriver(SyncDriver):
+    """Runs a flow against a script; the flows of a `Gather` run one after the other.
+
+    Args:
+        reply: What a request is answered with; what it raises is thrown into the flow.
+        count_tokens: What a text's tokens are counted as.
+
+    Attributes:
+        sent: The requests, in the order in which they were sent.
+        slept: Seconds of each wait.
+        limits: The bound of each `Gather`.
+    """
+
+    def __init__(self, reply: Callable[[Any], Any], count_tokens: Callable[[str], int] = len) -> None:
+        self._reply = reply
+        self._count_tokens = count_tokens
+        self.sent: list[Any] = []
+        self.slept: list[float] = []
+        self.limits: list[int] = []
+
+    def _perform(self, operation: Operation) -> Any:
+        match operation:
+            case Send(request):
+                self.sent.append(request)
+                return self._reply(request)
+            case CountTokens(texts):
+                return [self._count_tokens(text) for text in texts]
+            case Sleep(seconds):
+                self.slept.append(seconds)
+                return None
+            case Gather(flows, limit):
+                self.limits.append(limit)
+                return [self.run(flow) for flow in flows]
+            case _:
+                assert_never(operation)

@@ -1,0 +1,189 @@
+import email.utils
+import time
+
+import pytest
+
+from mrlclient import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    InputError,
+    MissingCredentialsError,
+    OpenAI,
+    ProviderTimeoutError,
+    QuotaError,
+    RateLimitError,
+    ResponseContractError,
+    ServerError,
+    Voyage,
+)
+from mrlclient.dimensions import resolve
+from mrlclient.plan import Batch
+from mrlclient.providers._hosted import _retry_after
+from mrlclient.providers._http import Reply, Secret, check_base_url
+
+RETRYABLE = {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
+
+
+def error_of(status, body=b"", headers=None, kind=OpenAI, texts=("canary text",)):
+    model = "text-embedding-3-small" if kind is OpenAI else "voyage-4"
+    provider = kind(model, api_key="sk-canary-key")
+    batch = Batch(list(texts), 0, resolve(provider.spec, None), None, False)
+    return provider._error(Reply(status, headers or {}, body), batch)
+
+
+@pytest.mark.parametrize("status", range(201, 600))
+def test_every_status_has_a_class(status):
+    error = error_of(status, {"error": {"message": "no"}}, {"x-request-id": "r-1"})
+    expected = {401: AuthenticationError, 403: AuthenticationError, 408: ProviderTimeoutError, 429: RateLimitError}.get(
+        status,
+        ResponseContractError if status < 300 else BadRequestError if status < 500 else ServerError,
+    )
+    assert type(error) is expected
+    assert error.retryable == (status in RETRYABLE or status < 300)
+    assert (error.status, error.request_id, error.provider) == (status, "r-1", "openai")
+
+
+def test_out_of_credit_is_not_tried_again():
+    error = error_of(429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
+    assert type(error) is QuotaError
+    assert not error.retryable
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "index"),
+    [
+        (OpenAI, {"error": {"message": "Invalid 'input[1]': maximum input length is 8192 tokens."}}, 1),
+        (
+            Voyage,
+            {"detail": "Request to model 'voyage-4' failed. The example at index 0 in your batch has too many"},
+            0,
+        ),
+    ],
+)
+def test_a_refused_text_is_an_input_error(kind, body, index):
+    error = error_of(400, body, kind=kind, texts=("a", "b"))
+    assert type(error) is InputError
+    assert error.index == index
+
+
+def test_an_index_that_was_not_sent_is_no_input_error():
+    assert type(error_of(400, {"error": {"message": "Invalid 'input[7]'"}})) is BadRequestError
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "Incorrect API key provided: sk-canary-key. canary text is no good"}},
+        {"error": {"message": "canary text " * 400}},
+    ],
+)
+def test_what_a_server_echoes_is_left_out(body):
+    message = str(error_of(401, body))
+    assert "canary" not in message
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>canary</html>", b"[1]", b'{"error": "canary"}', b"[" * 99_999])
+def test_any_error_body_is_survived(body):
+    error = error_of(500, body)
+    assert type(error) is ServerError
+    assert "canary" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"retry-after": "1"}, 1.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "3600"}, 3600.0),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
+        *(({"retry-after": nonsense}, None) for nonsense in ("0", "-5", "nan", "inf", "1e999", "soon", "", "1 2")),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, None),
+    ],
+)
+def test_retry_after(headers, expected):
+    assert _retry_after(headers) == expected
+
+
+def test_retry_after_a_date():
+    assert 1.0 < _retry_after({"retry-after": email.utils.formatdate(time.time() + 3, usegmt=True)}) <= 3.0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "api.openai.com/v1",
+        "ftp://example.com",
+        "http://example.com/v1",
+        "https://user:pw@example.com",
+        "https://",
+        "http://[::1",
+    ],
+)
+def test_base_urls_refused(url):
+    with pytest.raises(ConfigurationError) as caught:
+        check_base_url(url)
+    assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.com/v1/", "http://127.0.0.1:8000", "http://localhost/v1", "http://[::1]:8000/v1"]
+)
+def test_base_urls_taken(url):
+    assert check_base_url(url) == url.rstrip("/")
+
+
+def url_of(provider):
+    return provider._transport._url
+
+
+def test_keys_and_addresses_of_the_environment_belong_together(monkeypatch):
+    with pytest.raises(MissingCredentialsError, match="OPENAI_API_KEY") as caught:
+        OpenAI("text-embedding-3-small")
+    assert caught.value.variable == "OPENAI_API_KEY"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    assert url_of(OpenAI("text-embedding-3-small")) == "https://api.openai.com/v1/embeddings"
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://example.com/v1/")
+    assert url_of(OpenAI("text-embedding-3-small")) == "https://example.com/v1/embeddings"
+    assert url_of(OpenAI("text-embedding-3-small", api_key="sk-other")) == "https://api.openai.com/v1/embeddings"
+    with pytest.raises(MissingCredentialsError, match="not sent to another host"):
+        OpenAI("text-embedding-3-small", base_url="https://example.org/v1")
+
+
+def test_voyage_keys_know_their_host(monkeypatch):
+    with pytest.raises(MissingCredentialsError, match="VOYAGE_API_KEY"):
+        Voyage("voyage-4")
+    monkeypatch.setenv("VOYAGE_API_KEY", "pa-test")
+    assert url_of(Voyage("voyage-4")) == "https://api.voyageai.com/v1/embeddings"
+    assert url_of(Voyage("voyage-4", api_key="al-test")) == "https://ai.mongodb.com/v1/embeddings"
+
+
+@pytest.mark.parametrize("key", ["", " ", "sk-a b", "sk-a\n", "sk-é"])
+def test_a_key_that_cannot_be_one(key):
+    with pytest.raises(MissingCredentialsError):
+        OpenAI("text-embedding-3-small", api_key=key)
+
+
+def test_a_key_shows_itself_to_nobody():
+    import pickle
+
+    secret = Secret("sk-canary-key")
+    assert "canary" not in f"{secret!r} {secret}"
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(secret)
+
+
+def test_a_model_of_another_provider_is_refused():
+    with pytest.raises(ConfigurationError, match="voyage:voyage-4"):
+        OpenAI("voyage:voyage-4", api_key="sk-test")
+
+
+def test_openai_says_that_it_does_not_cut_texts():
+    provider = OpenAI("text-embedding-3-small", api_key="sk-test")
+    with pytest.raises(ConfigurationError, match="truncate_input"):
+        provider.encode(Batch(["a"], 0, resolve(provider.spec, None), None, True))

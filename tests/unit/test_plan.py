@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mrlclient import InputError
+from mrlclient.dimensions import resolve
+from mrlclient.models import find_model
+from mrlclient.plan import Packing, make_plan, token_bound
+
+SPEC = find_model("wordllama:l2-supercat-256")
+NOMIC = find_model("nomic:nomic-embed-text-v1.5")
+texts = st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: not text.isspace()))
+packings = st.builds(Packing, st.integers(1, 5), st.none() | st.integers(1, 400), st.booleans())
+
+
+LARGE = Packing(1000)
+
+
+def plan_of(given_texts, packing=LARGE, spec=SPEC, **options):
+    return make_plan(spec, packing, given_texts, resolve(spec, None), **options)
+
+
+@given(texts, packings)
+def test_batches_partition_the_distinct_texts(given_texts, packing):
+    plan = plan_of(given_texts, packing)
+    sent = [text for batch in plan.batches for text in batch.texts]
+    assert sorted(sent) == sorted(set(given_texts))
+    assert [plan.texts[row] for row in plan.rows] == given_texts
+    assert [batch.start for batch in plan.batches] == list(np.cumsum([0] + [len(b.texts) for b in plan.batches]))[:-1]
+
+
+@given(texts, packings)
+def test_batches_keep_their_bounds(given_texts, packing):
+    for batch in plan_of(given_texts, packing).batches:
+        sizes = [token_bound(text) for text in batch.texts]
+        assert 1 <= len(sizes) <= packing.max_inputs
+        tokens = max(sizes) * len(sizes) if packing.padded else sum(sizes)
+        assert packing.max_tokens is None or tokens <= packing.max_tokens or len(sizes) == 1
+
+
+@given(texts.filter(bool))
+def test_a_row_leads_back_to_its_first_text(given_texts):
+    plan = plan_of(given_texts, Packing(3, padded=True))
+    for row, text in enumerate(plan.texts):
+        assert plan.given_index(row) == given_texts.index(text)
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1))
+def test_tokens_never_exceed_their_bound(text):
+    assert token_bound(text) >= len(text.encode())
+
+
+def test_texts_of_like_length_go_together():
+    plan = plan_of(["a" * n for n in (900, 1, 500, 2, 700)], Packing(2, padded=True))
+    assert [[len(t) for t in batch.texts] for batch in plan.batches] == [[1, 2], [500, 700], [900]]
+
+
+@pytest.mark.parametrize(
+    ("options", "prompt", "role"),
+    [
+        ({}, "search_document: ", "document"),
+        ({"input_type": "document"}, "search_document: ", "document"),
+        ({"input_type": "query"}, "search_query: ", "query"),
+        ({"task": "clustering"}, "clustering: ", None),
+        ({"task": "classification"}, "classification: ", None),
+    ],
+)
+def test_prompts(options, prompt, role):
+    plan = plan_of(["a text"], spec=NOMIC, **options)
+    assert list(plan.texts) == [prompt + "a text"]
+    assert plan.input_type == role
+
+
+def test_no_text_is_in_a_repr():
+    assert "canary" not in repr(plan_of(["canary"]))
+
+
+def test_any_iterable_of_texts():
+    assert len(plan_of(text for text in ("a", "b")).rows) == 2
+    assert len(plan_of(np.array(["a", "b"])).rows) == 2
+    with pytest.raises(InputError, match="int"):
+        plan_of(7)
+
+
+def test_a_unicode_error_leaves_nothing_behind():
+    with pytest.raises(InputError) as caught:
+        plan_of(["canary \udcff"])
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None

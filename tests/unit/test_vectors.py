@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mrlclient.vectors import first_unusable_row, l2_normalize, truncate_dimensions
+
+matrices = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(0, 6), st.integers(1, 40)),
+    elements=st.floats(-1e3, 1e3, width=32),
+)
+
+
+def usable(vectors, width):
+    """Whether a prefix of every row has a direction that float32 can hold."""
+    return bool((np.abs(vectors[:, :width]).max(axis=1, initial=0) > 1e-3).all())
+
+
+@given(matrices, st.data())
+def test_rows_are_unit_and_the_input_is_untouched(vectors, data):
+    width = data.draw(st.integers(1, vectors.shape[1]))
+    before = vectors.copy()
+    cut = truncate_dimensions(vectors, width)
+    assert np.array_equal(vectors, before)
+    assert (cut.dtype, cut.shape, cut.flags["C_CONTIGUOUS"]) == (np.float32, (len(vectors), width), True)
+    if usable(vectors, width):
+        np.testing.assert_allclose(np.linalg.norm(cut.astype(np.float64), axis=1), 1, atol=1e-6)
+
+
+@given(matrices, st.data())
+def test_cutting_twice_is_cutting_once(vectors, data):
+    wide = data.draw(st.integers(1, vectors.shape[1]))
+    narrow = data.draw(st.integers(1, wide))
+    if usable(vectors, narrow):
+        once = truncate_dimensions(vectors, narrow)
+        twice = truncate_dimensions(truncate_dimensions(vectors, wide), narrow)
+        np.testing.assert_allclose(twice, once, atol=1e-6)
+
+
+@given(st.integers(1, 64))
+def test_centring_is_the_layer_norm_of_the_recipe(width):
+    """Layer norm without affine over the full width, slice, L2, as the model card of Nomic v1.5 writes it."""
+    vectors = np.random.default_rng(width).normal(0.3, 1, (5, 64)).astype(np.float32)
+    wide = vectors.astype(np.float64)
+    normed = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-5)
+    expected = normed[:, :width] / np.linalg.norm(normed[:, :width], axis=1, keepdims=True)
+    np.testing.assert_allclose(truncate_dimensions(vectors, width, center=True), expected, atol=1e-5)
+    plain = truncate_dimensions(vectors, width)
+    assert width < 4 or np.abs(plain - expected).max() > 1e-2
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e-12, 1.0, 1e12, 1e30, 3e38])
+def test_any_magnitude_normalises(scale):
+    row = np.array([[0.6, -0.8, 0.0]], dtype=np.float64) * scale
+    tolerance = 2e-3 if scale < 1e-40 else 1e-6  # a denormal number has few digits
+    np.testing.assert_allclose(l2_normalize(row.astype(np.float32)), [[0.6, -0.8, 0.0]], atol=tolerance)
+
+
+def test_blocks_agree_with_the_whole():
+    vectors = np.random.default_rng(0).normal(size=(1000, 48)).astype(np.float32)
+    vectors[500] *= 1e25
+    expected = vectors[:, :20].astype(np.float64)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(truncate_dimensions(vectors, 20), expected, atol=1e-6)
+
+
+def test_a_zero_row_stays_zero():
+    assert not truncate_dimensions(np.array([[0, 0, 1], [1, 1, 1]], dtype=np.float32), 2)[0].any()
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [([np.nan, 1], "not finite"), ([1, np.inf], "not finite"), ([-np.inf, 0], "not finite"), ([0, 0], "all zero")],
+)
+def test_finds_the_first_unusable_row(row, problem):
+    vectors = np.array([[1, 2], row, row], dtype=np.float32)
+    assert first_unusable_row(vectors) == (1, problem)
+    assert first_unusable_row(vectors[:1]) is None
