@@ -1,4 +1,4 @@
-"""Provider-neutral Matryoshka embeddings: one `Embedder`, any provider, any dimension that the model was trained for."""
+"""Provider-neutral Matryoshka embeddings: one `Embedder`, any provider, any dimension of the model."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class SyncDriver:
                 assert_never(operation)
 
     def _gather(self, flows: Any, limit: int) -> list[Any]:
-        if len(flows) == 1 or limit == 1:
+        if len(flows) <= 1 or limit == 1:
             return [self.run(flow) for flow in flows]
         with ThreadPoolExecutor(min(limit, len(flows)), "mrlclient") as pool:
             futures = [pool.submit(self.run, flow) for flow in flows]
@@ -124,8 +124,8 @@ class AsyncDriver:
                 assert_never(operation)
 
     async def _gather(self, flows: Any, limit: int) -> list[Any]:
-        if len(flows) == 1:
-            return [await self.run(flows[0])]
+        if len(flows) <= 1:
+            return [await self.run(flow) for flow in flows]
         results: list[Any] = [None] * len(flows)
         remaining = iter(enumerate(flows))
 

@@ -211,7 +211,7 @@ def _with_retries(attempt: Callable[[], Flow[T]], policy: RetryPolicy) -> Flow[T
             return (yield from attempt())
         except ProviderError as error:
             state.set_exception((type(error), error, error.__traceback__))
-        # tenacity's statistics are kept for each thread, and have to exist. `iter` raises the error itself where there is
+        # tenacity keeps statistics for each thread, which have to exist. `iter` raises the error itself where there is
         # to be no further attempt.
         policy.retrying.begin()
         wait = policy.retrying.iter(state)
@@ -237,12 +237,12 @@ def _finish(plan: Plan, batch: Batch, answer: Answer, out: NDArray[np.float32]) 
     notes = answer.notes
     if width != resolution.received:
         asked = resolution.requested
-        if asked is None or width != spec.native_dimensions or not spec.matryoshka:
+        if asked is None or width <= asked or not _server_gives(spec, width):
             raise unusable(
                 f"answered with {width} dimensions where {resolution.received} were expected", DimensionsMismatchError
             )
-        notes += (f"{spec.address}: the server ignored dimensions={asked} and sent all {width}; they were cut here.",)
-    bad = first_unusable_row(answer.vectors)
+        notes += (f"{spec.address}: the server ignored dimensions={asked} and sent {width}; they were cut here.",)
+    bad = first_unusable_row(answer.vectors, unit_length=spec.unit_length)
     if bad is None:
         center = spec.recipe == "center_slice_l2" and width == spec.native_dimensions
         truncate_dimensions(answer.vectors, resolution.dimensions, center=center, out=out)
@@ -251,3 +251,9 @@ def _finish(plan: Plan, batch: Batch, answer: Answer, out: NDArray[np.float32]) 
         row, problem = bad
         raise unusable(f"answered with a vector that is {problem} for text {plan.given_index(batch.start + row)}")
     return _Outcome(answer.tokens, width != resolution.received, notes)
+
+
+def _server_gives(spec: ModelSpec, width: int) -> bool:
+    """Whether a server that was left to itself may answer with this width: the native one, or one that it lists."""
+    listed = spec.server_dimensions if isinstance(spec.server_dimensions, tuple) else ()
+    return width == spec.native_dimensions or width in listed

@@ -36,6 +36,7 @@ class ModelSpec:
         smallest_evaluated: The narrowest width that the authors evaluated; narrower ones warn.
         scores: Published (dimensions, score) pairs of the measure `score_name`.
         recipe: How a full vector is cut. `"center_slice_l2"` removes the mean over the full width first.
+        unit_length: Whether the provider's own vectors are unit length: another length is then a sign of damage.
         prompts: What is put before each text here, by input type or task.
         default_input_type: What the model assumes when no input type is given.
         max_inputs: Texts in one request.
@@ -62,6 +63,7 @@ class ModelSpec:
     scores: tuple[tuple[int, float], ...] = ()
     score_name: str | None = None
     recipe: Recipe = "slice_l2"
+    unit_length: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_input_type: InputType | None = None
     max_inputs: int | None = None

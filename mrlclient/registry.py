@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from mrlclient.errors import ConfigurationError
@@ -42,7 +41,10 @@ def provider_class(name: str) -> type[Provider]:
         module, _, attribute = path.partition(":")
         found = getattr(import_module(module), attribute)
     else:
-        others: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+        # Imported here: it costs more than the rest of this file's work, and only third parties need it.
+        from importlib.metadata import entry_points
+
+        others = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
         if name not in others:
             raise unknown_provider(name, [*catalogue().providers, *catalogue().aliases, *others])
         found = others[name].load()

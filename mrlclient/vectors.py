@@ -15,6 +15,9 @@ _BLOCK_ROWS = 256
 #: Squared lengths between these are exact enough in float32.
 _SAFE_SQUARES = (1e-20, 1e30)
 
+#: Squared lengths of what may be a unit vector or a prefix of one.
+_UNIT_SQUARES = (1e-12, 1.21)
+
 
 def truncate_dimensions(
     vectors: NDArray[np.float32], dimensions: int, *, center: bool = False, out: NDArray[np.float32] | None = None
@@ -74,11 +77,13 @@ def l2_normalize(vectors: NDArray[np.float32], *, out: NDArray[np.float32] | Non
         return rows
 
 
-def first_unusable_row(vectors: NDArray[np.float32]) -> tuple[int, str] | None:
-    """The first row that is no direction: (row, "not finite" | "all zero"), or None where all are usable.
+def first_unusable_row(vectors: NDArray[np.float32], *, unit_length: bool = False) -> tuple[int, str] | None:
+    """The first row that cannot be used, and why; None where all can.
 
     Args:
         vectors: (n, d) float32.
+        unit_length: Whether the rows are unit vectors, or prefixes of such: none is longer than 1, give or take a
+            server's rounding, and none has all but vanished. Bytes in the wrong order make numbers of any magnitude.
     """
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
@@ -86,4 +91,11 @@ def first_unusable_row(vectors: NDArray[np.float32]) -> tuple[int, str] | None:
     nonzero = vectors.any(axis=1)
     if not nonzero.all():
         return int(np.argmin(nonzero)), "all zero"
+    if unit_length:
+        with np.errstate(over="ignore", under="ignore"):
+            squares = np.vecdot(vectors, vectors)
+        plausible = (squares > _UNIT_SQUARES[0]) & (squares < _UNIT_SQUARES[1])
+        if not plausible.all():
+            row = int(np.argmin(plausible))
+            return row, f"of length {np.sqrt(float(squares[row])):.3g}, where the model's are of length 1"
     return None

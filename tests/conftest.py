@@ -12,8 +12,12 @@ from mrlclient.testing import Emulator
 
 TINY_NOMIC = Path(__file__).parent / "tiny-nomic"
 
-for variable in [v for v in os.environ if v.startswith(("OPENAI_", "VOYAGE_", "MRLCLIENT_", "HF_"))]:
-    del os.environ[variable]
+#: What the environment held of ours; only the tests marked `live` use it.
+REAL_ENVIRONMENT = {
+    name: os.environ.pop(name)
+    for name in list(os.environ)
+    if name.startswith(("OPENAI_", "VOYAGE_", "MRLCLIENT_", "HF_"))
+}
 
 
 @pytest.fixture(scope="session")

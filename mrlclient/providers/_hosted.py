@@ -35,6 +35,12 @@ from mrlclient.providers.base import Provider
 #: The same request may succeed later.
 _RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, *range(520, 525), 529})
 
+#: Codes of a 429 that no waiting cures.
+_PERMANENT: dict[str | None, type[ProviderError]] = {
+    "insufficient_quota": QuotaError,
+    "request_too_large": RateLimitError,
+}
+
 #: Bytes that one number of an answer takes at most, in a list of numbers; base64 takes 5.4.
 _BYTES_PER_NUMBER = 24
 
@@ -74,7 +80,7 @@ class HostedProvider(Provider):
                 )
         if not api_key or not api_key.isascii() or any(c.isspace() for c in api_key):
             raise MissingCredentialsError(
-                f"The key for {self.name} is empty, or holds blanks or characters outside ASCII. Check how it was copied.",
+                f"The key for {self.name} is empty, or holds blanks or characters outside ASCII.",
                 variable=self.key_variable,
             )
         url = check_base_url(base_url or self._default_base_url(api_key)) + "/embeddings"
@@ -133,6 +139,7 @@ class HostedProvider(Provider):
         status = reply.status
         wait = _retry_after(reply.headers)
         kind, retryable = _classify(status, code)
+        retryable = retryable and reply.headers.get("x-should-retry") != "false"
         message = f"{self.name} answered {status}" + (f": {_scrubbed(said, batch)}" if said else "")
         if wait is not None and retryable:
             message += f" (it asks to wait {wait:g} s)"
@@ -165,8 +172,8 @@ class HostedProvider(Provider):
 def _classify(status: int, code: str | None) -> tuple[type[ProviderError], bool]:
     """Which error a status is, and whether it may pass."""
     retryable = status in _RETRYABLE
-    if code == "insufficient_quota":
-        return QuotaError, False
+    if code in _PERMANENT:
+        return _PERMANENT[code], False
     if status in (401, 403):
         return AuthenticationError, retryable
     if status == 408:

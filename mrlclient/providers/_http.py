@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -149,7 +151,8 @@ class HTTPTransport:
             body = _Body(response, request, self._provider)
             # Unsized: a sized iter_raw waits until a chunk is full, and the deadline with it.
             for chunk in response.iter_raw():
-                body.add(chunk)
+                if body.add(chunk):
+                    break
                 if time.monotonic() > deadline:
                     raise self._timed_out()
             return body.reply()
@@ -161,7 +164,8 @@ class HTTPTransport:
                 async with client.stream("POST", self._url, content=_content(request)) as response:
                     body = _Body(response, request, self._provider)
                     async for chunk in response.aiter_raw():
-                        body.add(chunk)
+                        if body.add(chunk):
+                            break
                     return body.reply()
         except TimeoutError:
             pass
@@ -195,6 +199,7 @@ class HTTPTransport:
             "auth": self._auth,
             "timeout": self._timeout,
             "follow_redirects": False,
+            "verify": _tls_context(),
             "headers": {
                 "Content-Type": "application/json",
                 "Accept": "application/json",
@@ -253,13 +258,15 @@ class _Body:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise self._unusable("it is compressed, though identity was asked for")
 
-    def add(self, chunk: bytes) -> None:
-        if self._size + len(chunk) > self._limit:
-            if not self._is_error:
-                raise self._unusable(f"it is longer than {self._limit} bytes")
-            chunk = chunk[: self._limit - self._size]
+    def add(self, chunk: bytes) -> bool:
+        """Takes a chunk; true where enough has been read: of an error's body the beginning will do."""
         self._chunks.append(chunk)
         self._size += len(chunk)
+        if self._size <= self._limit:
+            return False
+        if self._is_error:
+            return True
+        raise self._unusable(f"it is longer than {self._limit} bytes")
 
     def reply(self) -> Reply:
         return Reply(self._response.status_code, self._response.headers, b"".join(self._chunks))
@@ -271,6 +278,12 @@ class _Body:
             status=self._response.status_code,
             retryable=True,
         )
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """The certificates to trust, read once: it takes tens of milliseconds, and any number of clients may share it."""
+    return httpx2.create_ssl_context()
 
 
 def _content(request: Request) -> bytes:

@@ -49,7 +49,8 @@ def _parse(body: bytes) -> Any:
 
     reason = ""
     try:
-        return json.loads(body, parse_constant=refuse_constant)
+        # Decoded strictly: json would guess the encoding, and a byte order mark is not JSON.
+        return json.loads(body.decode("utf-8"), parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         # The decoder's error holds the whole body, so ours is raised outside.
         reason = "it is not JSON" if body else "it is empty"

@@ -78,8 +78,11 @@ class OpenAI(HostedProvider):
         error = body.get("error")
         if not isinstance(error, Mapping):
             return "", None
-        code = error.get("code") or error.get("type")
-        return str(error.get("message") or ""), str(code) if code else None
+        message, code = str(error.get("message") or ""), error.get("code") or error.get("type")
+        if message.startswith("Request too large"):
+            # One request above the limit per minute: the code is that of any other 429, but no wait helps.
+            code = "request_too_large"
+        return message, str(code) if code else None
 
     def _refused_text(self, message: str) -> int | None:
         found = _REFUSED_INPUT.search(message)

@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
+import anyio.from_thread
 import numpy as np
 import pytest
 
@@ -51,11 +52,13 @@ class ProviderContract:
         faces: Ways to call that the provider supports: `"sync"`, `"asyncio"`, `"trio"`.
         secrets: Keys that must not show up anywhere.
         tolerance: How far equal vectors may differ, absolutely: a server's own rounding.
+        one_loop: Whether a provider is bound to the first event loop that it was used in, as some official clients are.
     """
 
     faces: ClassVar[Sequence[str]] = ("sync", "asyncio", "trio")
     secrets: ClassVar[Sequence[str]] = ()
     tolerance: ClassVar[float] = 1e-5
+    one_loop: ClassVar[bool] = False
 
     def make_provider(self) -> Provider:
         """A fresh provider."""
@@ -64,6 +67,9 @@ class ProviderContract:
     def oracle(self, texts: Sequence[str], dimensions: int, input_type: InputType | None) -> NDArray[np.float32] | None:
         """What the provider must answer, computed by other means: (n, dimensions). None: no such means."""
         return None
+
+    async def cleanup(self) -> None:
+        """Closes, in the test's own event loop, what `make_provider` opened and no provider closes."""
 
     def requests_seen(self) -> int | None:
         """How many requests have reached the server so far; None where there is no server to ask."""
@@ -75,16 +81,31 @@ class ProviderContract:
             metafunc.parametrize("call", self.faces, indirect=True)
 
     @pytest.fixture
-    def call(self, request: pytest.FixtureRequest) -> Call:
+    def call(self, request: pytest.FixtureRequest) -> Iterator[Call]:
         """Calls a method of an embedder through one face: `call(embedder, "embed", texts, dimensions=64)`."""
-        return _CALLS[request.param]
+        if request.param == "sync":
+            yield lambda embedder, method, *args, **options: getattr(embedder, method)(*args, **options)
+            return
+        seen: dict[int, Embedder] = {}
+        with anyio.from_thread.start_blocking_portal(request.param) as portal:
 
-    def _embedder(self, **options: Any) -> Embedder:
-        return Embedder(self.make_provider(), on_narrow="allow", **options)
+            def call(embedder: Embedder, method: str, *args: Any, **options: Any) -> Any:
+                seen[id(embedder)] = embedder
+                return portal.call(partial(getattr(embedder, "a" + method), *args, **options))
 
-    def test_rows(self, call: Call) -> None:
+            yield call
+            for embedder in seen.values():
+                portal.call(embedder.aclose)
+            portal.call(self.cleanup)
+
+    @pytest.fixture
+    def embedder(self) -> Iterator[Embedder]:
+        """An embedder of a fresh provider, closed afterwards."""
+        with Embedder(self.make_provider(), on_narrow="allow") as embedder:
+            yield embedder
+
+    def test_rows(self, call: Call, embedder: Embedder) -> None:
         """One unit row for each text, in order, whatever else is in the batch; as the oracle has it."""
-        embedder = self._embedder()
         result: EmbeddingResult = call(embedder, "embed", TEXTS)
         spec = embedder.spec
         assert result.embeddings.shape == (len(TEXTS), spec.native_dimensions)
@@ -96,11 +117,9 @@ class ProviderContract:
         expected = self.oracle(TEXTS, spec.native_dimensions, result.input_type)
         if expected is not None:
             np.testing.assert_allclose(result.embeddings, expected, atol=self.tolerance)
-        embedder.close()
 
-    def test_result_says_what_it_is(self, call: Call) -> None:
+    def test_result_says_what_it_is(self, call: Call, embedder: Embedder) -> None:
         """The result names the model, its space and the cut, counts tokens, and is usable as an array."""
-        embedder = self._embedder()
         result: EmbeddingResult = call(embedder, "embed", TEXTS, input_type="query")
         spec = embedder.spec
         assert (result.provider, result.model, result.space) == (spec.provider, spec.name, spec.space)
@@ -113,11 +132,9 @@ class ProviderContract:
         assert len(result) == len(list(result)) == len(TEXTS)
         assert np.array_equal(np.asarray(result), result.embeddings)
         assert np.asarray(result, dtype=np.float64).dtype == np.float64
-        embedder.close()
 
-    def test_documents_and_query(self, call: Call) -> None:
+    def test_documents_and_query(self, call: Call, embedder: Embedder) -> None:
         """`embed_documents` gives a matrix and `embed_query` a vector, each for its role."""
-        embedder = self._embedder()
         documents = call(embedder, "embed_documents", TEXTS)
         query = call(embedder, "embed_query", TEXTS[0])
         _assert_unit_rows(documents)
@@ -126,11 +143,9 @@ class ProviderContract:
         expected = self.oracle([TEXTS[0]], embedder.dimensions, "query")
         if expected is not None:
             np.testing.assert_allclose(query, expected[0], atol=self.tolerance)
-        embedder.close()
 
-    def test_every_width(self, call: Call) -> None:
+    def test_every_width(self, call: Call, embedder: Embedder) -> None:
         """Any width from one call, equal to what `at` cuts from a wider one."""
-        embedder = self._embedder()
         spec = embedder.spec
         if not spec.matryoshka:
             pytest.skip("one width only")
@@ -143,11 +158,9 @@ class ProviderContract:
             np.testing.assert_allclose(result.embeddings, full.at(width), atol=max(self.tolerance, 1e-6))
             assert result.reduction == ("native" if width == spec.native_dimensions else result.reduction)
             assert (result.reduction == "native") == (width == spec.native_dimensions)
-        embedder.close()
 
-    def test_several_widths_take_one_request(self, call: Call) -> None:
+    def test_several_widths_take_one_request(self, call: Call, embedder: Embedder) -> None:
         """A sequence of widths costs what its widest costs."""
-        embedder = self._embedder()
         native = embedder.spec.native_dimensions
         widths = [native // 4, native] if embedder.spec.matryoshka else [native]
         before = self.requests_seen()
@@ -156,38 +169,32 @@ class ProviderContract:
         assert [result.at(d).shape[1] for d in widths] == widths
         if before is not None:
             assert self.requests_seen() == before + 1
-        embedder.close()
 
-    def test_no_texts(self, call: Call) -> None:
+    def test_no_texts(self, call: Call, embedder: Embedder) -> None:
         """No texts are no request and an empty matrix."""
-        embedder = self._embedder()
         before = self.requests_seen()
         result: EmbeddingResult = call(embedder, "embed", [])
         assert result.embeddings.shape == (0, embedder.dimensions)
         assert result.usage.tokens == 0
         assert self.requests_seen() == before
-        embedder.close()
 
-    def test_widths_refused(self) -> None:
+    def test_widths_refused(self, call: Call, embedder: Embedder) -> None:
         """What is no width of the model is refused before anything is sent."""
-        embedder = self._embedder()
         spec, before = embedder.spec, self.requests_seen()
         for wrong in (0, -1, True, 2.0, "64", spec.native_dimensions + 1, []):
             with pytest.raises(DimensionsError):
-                embedder.embed(TEXTS, dimensions=wrong)  # type: ignore[arg-type]
+                call(embedder, "embed", TEXTS, dimensions=wrong)
         if not spec.matryoshka:
             with pytest.raises(NotMatryoshkaError, match=str(spec.native_dimensions)):
-                embedder.embed(TEXTS, dimensions=spec.native_dimensions // 2)
+                call(embedder, "embed", TEXTS, dimensions=spec.native_dimensions // 2)
         else:
             with pytest.raises(DimensionsOutOfRangeError):
-                embedder.embed(TEXTS, dimensions=8).at(9)
+                call(embedder, "embed", TEXTS, dimensions=8).at(9)
             before = None if before is None else before + 1
         assert self.requests_seen() == before
-        embedder.close()
 
-    def test_texts_refused(self, call: Call) -> None:
+    def test_texts_refused(self, call: Call, embedder: Embedder) -> None:
         """What cannot be embedded is refused with its index, without showing it, before anything is sent."""
-        embedder = self._embedder()
         before = self.requests_seen()
         for wrong in ("", " \n", "canary \ud800", None, 7, b"canary"):
             with pytest.raises(InputError) as caught:
@@ -197,47 +204,46 @@ class ProviderContract:
         with pytest.raises(InputError):
             call(embedder, "embed", "one text")
         assert self.requests_seen() == before
-        embedder.close()
 
-    def test_roles_refused(self, call: Call) -> None:
+    def test_roles_refused(self, call: Call, embedder: Embedder) -> None:
         """A role or a task that the model does not know is refused."""
-        embedder = self._embedder()
-        for wrong in ({"input_type": "passage"}, {"task": "poetry"}, {"input_type": "query", "task": "clustering"}):
+        refused: list[dict[str, Any]] = [
+            {"input_type": "passage"},
+            {"task": "poetry"},
+            {"input_type": "query", "task": "clustering"},
+        ]
+        for wrong in refused:
             with pytest.raises(ConfigurationError):
                 call(embedder, "embed", TEXTS, **wrong)
-        embedder.close()
 
-    def test_closed(self, call: Call) -> None:
+    def test_closed(self, call: Call, embedder: Embedder) -> None:
         """A closed embedder says so; closing twice is no error."""
-        embedder = self._embedder()
         embedder.close()
         embedder.close()
         with pytest.raises(ConfigurationError, match="closed"):
             call(embedder, "embed", TEXTS)
 
-    def test_lifecycle_async(self) -> None:
-        """`async with` closes; loops one after the other, and sync calls inside a running loop, all work."""
-        sync_works = "sync" in self.faces
-        embedder = self._embedder()
+    def test_loops_and_lifecycle(self, embedder: Embedder) -> None:
+        """Loops one after the other, and sync calls inside a running loop, work; `async with` closes."""
+        backends = [face for face in ("asyncio", "trio", "asyncio") if face in self.faces]
+        if self.one_loop or not backends:
+            pytest.skip("bound to one event loop")
+        expected = embedder.embed_query(TEXTS[0])
 
-        async def twice() -> tuple[Any, Any]:
-            inner = embedder.embed_query(TEXTS[0]) if sync_works else None
-            return inner, await embedder.aembed_query(TEXTS[0])
+        async def both() -> tuple[Any, Any]:
+            return embedder.embed_query(TEXTS[0]), await embedder.aembed_query(TEXTS[0])
 
-        answers = [anyio.run(twice, backend=face) for face in ("asyncio", "trio", "asyncio") if face in self.faces]
-        vectors = [vector for pair in answers for vector in pair if vector is not None]
-        for vector in vectors:
-            np.testing.assert_allclose(vector, vectors[0], atol=self.tolerance)
+        for backend in backends:
+            for vector in anyio.run(both, backend=backend):
+                np.testing.assert_allclose(vector, expected, atol=self.tolerance)
 
         async def managed() -> None:
-            async with self._embedder() as other:
+            async with Embedder(self.make_provider()) as other:
                 await other.aembed_query(TEXTS[0])
             with pytest.raises(ConfigurationError, match="closed"):
                 await other.aembed_query(TEXTS[0])
 
-        if vectors:
-            asyncio.run(managed())
-        embedder.close()
+        anyio.run(managed, backend=backends[0])
 
     def test_secrets_do_not_show(self) -> None:
         """No key in what is printed of the provider."""
@@ -246,23 +252,6 @@ class ProviderContract:
         for secret in self.secrets:
             assert secret not in shown
         provider.close()
-
-
-def _call_sync(embedder: Embedder, method: str, *args: Any, **options: Any) -> Any:
-    return getattr(embedder, method)(*args, **options)
-
-
-def _call_async(backend: str) -> Call:
-    def call(embedder: Embedder, method: str, *args: Any, **options: Any) -> Any:
-        async def run() -> Any:
-            return await getattr(embedder, "a" + method)(*args, **options)
-
-        return anyio.run(run, backend=backend)
-
-    return call
-
-
-_CALLS: dict[str, Call] = {"sync": _call_sync, "asyncio": _call_async("asyncio"), "trio": _call_async("trio")}
 
 
 def _sample_widths(native: int) -> list[int]:

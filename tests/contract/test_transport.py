@@ -1,0 +1,206 @@
+"""The transport over real sockets: bounds, deadlines, redirects, connections."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import anyio
+import pytest
+
+from mrlclient import (
+    Embedder,
+    OpenAI,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderTimeoutError,
+    ResponseContractError,
+)
+from mrlclient.testing.emulator import Fault
+
+FACES = ["sync", "asyncio"]
+
+
+def openai_at(url, **options):
+    return OpenAI("text-embedding-3-small", api_key="sk-canary", base_url=url, **options)
+
+
+def query(embedder, face):
+    return embedder.embed_query("a") if face == "sync" else asyncio.run(embedder.aembed_query("a"))
+
+
+def failure(provider, face, kind=ProviderError):
+    with Embedder(provider, max_attempts=1) as embedder, pytest.raises(kind) as caught:
+        query(embedder, face)
+    assert "canary" not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_nobody_listens(face):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    error = failure(openai_at(f"http://127.0.0.1:{port}/v1"), face, ProviderConnectionError)
+    assert error.retryable
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_no_tls_on_the_other_side(face, emulator):
+    url = emulator.openai_base_url.replace("http://", "https://")
+    assert type(failure(openai_at(url, timeout=5), face)) is ProviderConnectionError
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize(
+    "fault", [Fault(dribble=0.05), Fault(delay=5.0), Fault(stall=5.0)], ids=["dribble", "delay", "stall"]
+)
+def test_the_deadline_covers_the_whole_answer(face, fault, emulator):
+    emulator.faults.append(fault)
+    started = time.monotonic()
+    provider = OpenAI(
+        "text-embedding-3-small", api_key=emulator.openai_key, base_url=emulator.openai_base_url, timeout=0.4
+    )
+    error = failure(provider, face, ProviderTimeoutError)
+    assert time.monotonic() - started < 2.0
+    assert error.retryable
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers each path in its own bad way, and notes what reached it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.server.seen.append((self.path, dict(self.headers), self.rfile.read(int(self.headers["content-length"]))))
+        getattr(self, self.path.strip("/").split("/")[0])()
+
+    def log_message(self, *args):
+        pass
+
+    def _start(self, status, **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def redirect(self):
+        self._start(307, location=self.server.other, content_length="0")
+
+    def endless(self):
+        self._start(int(self.path.split("/")[2]), transfer_encoding="chunked")
+        try:
+            while True:
+                self.wfile.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+        except OSError:
+            self.server.stopped.set()
+        self.close_connection = True
+
+    def gzip(self):
+        self._start(200, content_encoding="gzip", content_length="2")
+        self.wfile.write(b"{}")
+
+
+@pytest.fixture
+def bad_server():
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2)]
+    for server in servers:
+        server.seen, server.stopped, server.daemon_threads = [], threading.Event(), True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    servers[0].url, servers[1].url = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    servers[0].other, servers[0].target = servers[1].url + "/gzip", servers[1]
+    yield servers[0]
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_redirects_are_not_followed(face, bad_server):
+    error = failure(openai_at(bad_server.url + "/redirect"), face)
+    assert (error.status, error.retryable) == (307, False)
+    assert bad_server.target.seen == []
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_an_endless_answer_is_cut_off(face, bad_server):
+    failure(openai_at(bad_server.url + "/endless/200", timeout=20), face, ResponseContractError)
+    assert bad_server.stopped.wait(5)
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_an_endless_error_is_cut_off(face, bad_server):
+    error = failure(openai_at(bad_server.url + "/endless/500", timeout=20), face)
+    assert error.status == 500
+    assert bad_server.stopped.wait(5)
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_compressed_answer_is_not_unpacked(face, bad_server):
+    failure(openai_at(bad_server.url + "/gzip"), face, ResponseContractError)
+    assert bad_server.seen[0][1]["Accept-Encoding"] == "identity"
+
+
+def connections(emulator):
+    return len({request.connection for request in emulator.requests})
+
+
+def hosted(emulator, **options):
+    return Embedder(
+        OpenAI("text-embedding-3-small", api_key=emulator.openai_key, base_url=emulator.openai_base_url), **options
+    )
+
+
+def test_connections_are_kept_between_calls(emulator):
+    with hosted(emulator) as embedder:
+        for _ in range(5):
+            embedder.embed_query("a")
+        assert connections(emulator) == 1
+
+    async def calls():
+        async with hosted(emulator) as embedder:
+            for _ in range(5):
+                await embedder.aembed_query("a")
+
+    emulator.clear()
+    anyio.run(calls)
+    assert connections(emulator) == 1
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_concurrency_is_bounded(face, emulator):
+    """Four batches under way at once take four connections, and no more."""
+    texts = [f"{i} " + "x" * 8000 for i in range(400)]  # 37 such texts may come close to the tokens of a request
+    with hosted(emulator, max_concurrency=4) as embedder:
+        if face == "sync":
+            embedder.embed(texts)
+        else:
+            asyncio.run(embedder.aembed(texts))
+    assert len(emulator.requests) == 11
+    assert 2 <= connections(emulator) <= 4
+
+
+def test_a_cancelled_call_leaves_the_embedder_usable(emulator):
+    async def main():
+        async with hosted(emulator) as embedder:
+            emulator.faults.append(Fault(delay=5.0))
+            with anyio.move_on_after(0.1) as scope:
+                await embedder.aembed_query("a")
+            assert scope.cancelled_caught
+            await embedder.aembed_query("a")
+
+    anyio.run(main)
+
+
+def test_a_loop_takes_its_connections_with_it(emulator):
+    """Nobody calls aclose, and yet no socket outlives its loop: an unclosed one would be a warning, and so an error."""
+    embedder = hosted(emulator)
+    for _ in range(3):
+        asyncio.run(embedder.aembed_query("a"))
+        anyio.run(embedder.aembed_query, "a", backend="trio")
+        assert embedder._provider._transport._loops == {}
+    assert connections(emulator) == 6
+    embedder.close()

@@ -1,0 +1,78 @@
+"""Importing is light, the public names are what `__all__` says, and the wheel holds what it needs."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import mrlclient
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("openai", "voyageai", "httpx2", "pydantic", "onnxruntime", "tokenizers", "anyio", "tenacity", "rich", "typer")
+
+
+def python(code, **options):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, **options).stdout
+
+
+def test_importing_is_light():
+    loaded = json.loads(python("import sys, json, mrlclient; print(json.dumps(sorted(sys.modules)))"))
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_every_public_name_is_there_and_lazy():
+    assert sorted(mrlclient.__all__) == sorted(mrlclient._HOME_OF)
+    assert [name for name in mrlclient.__all__ if not hasattr(mrlclient, name)] == []
+    assert set(mrlclient.__all__) <= set(dir(mrlclient))
+    with pytest.raises(AttributeError, match="Embeder"):
+        mrlclient.Embeder  # noqa: B018
+
+
+def test_type_checkers_see_what_users_get():
+    tree = ast.parse(Path(mrlclient.__file__).read_text("utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name: node.module for node in block.body for alias in node.names}
+    assert seen == mrlclient._HOME_OF
+
+
+def test_no_file_is_long_without_a_reason():
+    for path in ROOT.glob("mrlclient/**/*.*"):
+        if path.suffix in (".py", ".toml"):
+            lines = path.read_text("utf-8").splitlines()
+            assert len(lines) <= 300 or "300 lines" in "\n".join(lines[:5]), path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, unpacked beside nothing else."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT, check=True)
+    site = folder / "site"
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        archive.extractall(site)
+    return site
+
+
+def test_the_wheel_works_without_the_checkout(wheel, tmp_path):
+    code = (
+        "import mrlclient, mrlclient.testing.emulator\n"
+        "print(mrlclient.__file__)\n"
+        "print(mrlclient.Embedder(dimensions=64).embed(['a']).embeddings.shape)\n"
+        "print(len(mrlclient.catalogue().models))"
+    )
+    place, shape, models = python(code, cwd=tmp_path, env={"PYTHONPATH": str(wheel)}).splitlines()
+    assert Path(place).is_relative_to(wheel)
+    assert (shape, int(models)) == ("(1, 64)", len(mrlclient.catalogue().models))
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    top = {path.name for path in wheel.iterdir()}
+    assert top == {"mrlclient", f"mrlclient-{version('mrlclient')}.dist-info"}
+    assert {path.name for path in (wheel / "mrlclient").iterdir()} >= {"py.typed", "catalogue.toml"}

@@ -1,0 +1,42 @@
+"""What type checkers make of the public face. Checked by `make check`, never run."""
+
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlclient import Embedder, EmbeddingResult, ModelSpec, Nomic, OpenAI, Usage, Voyage, truncate_dimensions
+
+Matrix = NDArray[np.float32]
+
+embedder = Embedder("openai:text-embedding-3-large", dimensions=256)
+assert_type(embedder.embed_documents(["a"]), Matrix)
+assert_type(embedder.embed_query("a"), Matrix)
+
+result = embedder.embed(("a", "b"), dimensions=[64, 256], input_type="query")
+assert_type(result, EmbeddingResult)
+assert_type(result.at(64), Matrix)
+assert_type(result[0], Matrix)
+assert_type(result.usage, Usage)
+assert_type(result.usage.usd, float | None)
+assert_type([row for row in result], list[Matrix])  # noqa: C416
+assert_type(truncate_dimensions(result.embeddings, 8), Matrix)
+as_array: NDArray[Any] = np.asarray(result)
+
+spec = ModelSpec(provider="openai", name="mine", native_dimensions=8, matryoshka=False)
+Embedder(spec)
+Embedder(OpenAI(spec, api_key="k", base_url="https://example.com/v1"), on_narrow="error")
+Embedder(Voyage("voyage-4", api_key="k"))
+Embedder(Nomic(model_path="folder"))
+
+Embedder("openai:x", on_narrow="maybe")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+Embedder("openai:x", dimension=3)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+embedder.embed(["a"], input_type="passage")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+embedder.embed_query(["a"])  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+async def asynchronous() -> None:
+    async with Embedder() as other:
+        assert_type(await other.aembed(["a"]), EmbeddingResult)
+        assert_type(await other.aembed_documents(["a"]), Matrix)
+        assert_type(await other.aembed_query("a"), Matrix)
