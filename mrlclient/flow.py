@@ -128,10 +128,8 @@ def embed(plan: Plan, dialect: Dialect, policy: Policy) -> Flow[EmbeddingResult]
     """
     yield from _refuse_long_texts(plan, dialect)
     rows = np.empty((len(plan.texts), plan.resolution.dimensions), dtype=np.float32)
-    done = yield Gather(
-        [_embed_batch(plan, batch, dialect, policy, rows) for batch in plan.batches], policy.max_concurrency
-    )
-    outcomes: list[_Outcome] = done
+    flows = [_embed_batch(plan, batch, dialect, policy, rows) for batch in plan.batches]
+    outcomes: list[_Outcome] = yield Gather(flows, 1 if dialect.packing.serial else policy.max_concurrency)
     in_order = len(plan.rows) == len(rows) and bool((plan.rows == np.arange(len(rows))).all())
     counts = [outcome.tokens for outcome in outcomes]
     tokens = None if None in counts else sum(count for count in counts if count is not None)

@@ -28,11 +28,13 @@ class Packing:
         max_tokens: Tokens in one batch; None for no bound.
         padded: The batch is computed as a rectangle: texts of like length go together, and a batch counts as its
             longest text times its number of texts.
+        serial: One batch at a time: the work of one already takes all cores.
     """
 
     max_inputs: int
     max_tokens: int | None = None
     padded: bool = False
+    serial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from mrlclient.errors import (
     AuthenticationError,
     BadRequestError,
+    ConfigurationError,
     InputError,
     MissingCredentialsError,
     MRLError,
@@ -61,9 +62,22 @@ class HostedProvider(Provider):
     key_variable: ClassVar[str]
     default_max_inputs: ClassVar[int]
 
-    def __init__(self, model: str | ModelSpec, transport: Transport | None, **http: Any) -> None:
+    def __init__(
+        self, model: str | ModelSpec, *, api_key: str | None, base_url: str | None, timeout: float, client: Any
+    ) -> None:
         super().__init__(model)
-        self._transport = transport or self._http_transport(**http)
+        if not 0 < timeout < math.inf:
+            raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
+        if client is None:
+            self._transport = self._http_transport(api_key, base_url, timeout)
+        elif api_key is None and base_url is None:
+            self._transport = self._sdk_transport(client, timeout)
+        else:
+            raise ConfigurationError("Pass client, or api_key and base_url: the client has its own.")
+
+    @abstractmethod
+    def _sdk_transport(self, client: Any, timeout: float) -> Transport:
+        """The transport over the vendor's own client."""
 
     def _http_transport(self, api_key: str | None, base_url: str | None, timeout: float) -> Transport:
         if api_key is None and base_url is not None:

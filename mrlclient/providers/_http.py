@@ -116,7 +116,7 @@ def check_base_url(base_url: str) -> str:
         parts = urlsplit(base_url)
         hostname = parts.hostname
     except ValueError:
-        hostname = None
+        parts, hostname = urlsplit(""), None
     if not hostname or parts.scheme not in ("http", "https"):
         raise ConfigurationError("base_url is not an http(s) URL, such as 'https://api.openai.com/v1'.")
     if parts.username is not None or parts.password is not None:

@@ -127,7 +127,16 @@ class LocalProvider(Provider):
         """The model, loaded once, by whichever thread needs it first."""
         with self._lock:
             if self._model is None:
-                self._model = self._load()
+                problem = ""
+                try:
+                    self._model = self._load()
+                except MRLError:
+                    raise
+                except Exception as error:
+                    # While loading there is no text that the error could hold.
+                    problem = f"{type(error).__name__}: {error}"
+                if problem:
+                    raise ConfigurationError(f"{self.spec.address} could not be loaded: {problem}")
             return self._model
 
     def encode(self, batch: Batch) -> Batch:

@@ -22,6 +22,9 @@ from mrlclient.providers.base import LocalProvider, LocalReply, missing_extra
 
 _TOKENIZER = "tokenizer.json"
 
+#: What the graph may ask for.
+_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+
 
 @dataclass(frozen=True, slots=True)
 class _Model:
@@ -77,7 +80,7 @@ class Nomic(LocalProvider):
     @property
     def packing(self) -> Packing:
         # Attention costs memory by the square of the longest text: 16,384 padded tokens are eight texts of 2,048.
-        return Packing(max_inputs=32, max_tokens=16_384, padded=True)
+        return Packing(max_inputs=32, max_tokens=16_384, padded=True, serial=True)
 
     def _load(self) -> _Model:
         try:
@@ -98,7 +101,12 @@ class Nomic(LocalProvider):
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
-        return _Model(session, frozenset(node.name for node in session.get_inputs()), tokenizer, counter)
+        inputs = frozenset(node.name for node in session.get_inputs())
+        if not inputs <= _INPUTS:
+            raise ConfigurationError(
+                f"{onnx_file} is not a text encoder of this kind: it asks for {sorted(inputs - _INPUTS)}"
+            )
+        return _Model(session, inputs, tokenizer, counter)
 
     def _find(self, file: str) -> Path:
         """The path of a file: in the given folder, or in the hub's cache, downloaded if need be."""
@@ -113,12 +121,12 @@ class Nomic(LocalProvider):
             from huggingface_hub import hf_hub_download
         except ImportError:
             raise missing_extra("huggingface-hub, which downloads Nomic's files,", "nomic") from None
-        problem = ""
+        path, problem = None, ""
         try:
             path = Path(hf_hub_download(self.spec.repository, file, revision=self._revision))
         except Exception as error:
             problem = type(error).__name__
-        if problem:
+        if path is None:
             raise ConfigurationError(
                 f"{file} of {self.spec.repository} at {self._revision} is not in the hub's cache and could not be "
                 f"downloaded ({problem}). Connect to the network once, unset HF_HUB_OFFLINE if it is set, "

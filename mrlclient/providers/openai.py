@@ -11,6 +11,7 @@ from mrlclient.errors import ConfigurationError
 from mrlclient.models import ModelSpec
 from mrlclient.plan import Batch
 from mrlclient.providers._hosted import HostedProvider
+from mrlclient.providers._http import Transport
 
 if TYPE_CHECKING:
     import openai
@@ -51,15 +52,13 @@ class OpenAI(HostedProvider):
         client: openai.OpenAI | openai.AsyncOpenAI | None = None,
         deployment: str | None = None,
     ) -> None:
-        transport = None
-        if client is not None:
-            from mrlclient.providers._openai_sdk import OpenAISDKTransport
-
-            if api_key is not None or base_url is not None:
-                raise ConfigurationError("Pass client, or api_key and base_url: the client has its own.")
-            transport = OpenAISDKTransport(client, timeout)
-        super().__init__(model, transport, api_key=api_key, base_url=base_url, timeout=timeout)
+        super().__init__(model, api_key=api_key, base_url=base_url, timeout=timeout, client=client)
         self._served_name = deployment or self.spec.name
+
+    def _sdk_transport(self, client: Any, timeout: float) -> Transport:
+        from mrlclient.providers._openai_sdk import OpenAISDKTransport
+
+        return OpenAISDKTransport(client, timeout)
 
     def _base_url_from_environment(self) -> str | None:
         return os.environ.get("OPENAI_BASE_URL") or None

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mrlclient.errors import ConfigurationError
 from mrlclient.models import ModelSpec
 from mrlclient.plan import Batch
 from mrlclient.providers._hosted import HostedProvider
+from mrlclient.providers._http import Transport
 
 if TYPE_CHECKING:
     from voyageai.client import Client
@@ -50,14 +50,12 @@ class Voyage(HostedProvider):
         timeout: float = 60.0,
         client: Client | AsyncClient | None = None,
     ) -> None:
-        transport = None
-        if client is not None:
-            from mrlclient.providers._voyage_sdk import VoyageSDKTransport
+        super().__init__(model, api_key=api_key, base_url=base_url, timeout=timeout, client=client)
 
-            if api_key is not None or base_url is not None:
-                raise ConfigurationError("Pass client, or api_key and base_url: the client has its own.")
-            transport = VoyageSDKTransport(client, timeout)
-        super().__init__(model, transport, api_key=api_key, base_url=base_url, timeout=timeout)
+    def _sdk_transport(self, client: Any, timeout: float) -> Transport:
+        from mrlclient.providers._voyage_sdk import VoyageSDKTransport
+
+        return VoyageSDKTransport(client, timeout)
 
     def _default_base_url(self, api_key: str) -> str:
         return "https://ai.mongodb.com/v1" if api_key.startswith("al-") else "https://api.voyageai.com/v1"

@@ -51,7 +51,7 @@ class WordLlama(LocalProvider):
     @property
     def packing(self) -> Packing:
         # The gathered rows of a batch, a KiB a token, stay below 256 MiB.
-        return Packing(max_inputs=1024, max_tokens=1 << 18)
+        return Packing(max_inputs=1024, max_tokens=1 << 18, serial=True)
 
     def _load(self) -> _Model:
         package = find_spec("wordllama")

@@ -181,7 +181,8 @@ class ProviderContract:
     def test_widths_refused(self, call: Call, embedder: Embedder) -> None:
         """What is no width of the model is refused before anything is sent."""
         spec, before = embedder.spec, self.requests_seen()
-        for wrong in (0, -1, True, 2.0, "64", spec.native_dimensions + 1, []):
+        no_widths: list[Any] = [0, -1, True, 2.0, "64", spec.native_dimensions + 1, []]
+        for wrong in no_widths:
             with pytest.raises(DimensionsError):
                 call(embedder, "embed", TEXTS, dimensions=wrong)
         if not spec.matryoshka:
