@@ -33,8 +33,8 @@ class Embedder:
 
     Args:
         model: An address such as `"openai:text-embedding-3-large"`, a declared `ModelSpec`, or a provider such as
-            `OpenAI(...)` with settings of its own, which the embedder closes with itself. By default the address in `MRLCLIENT_MODEL`, else the embedded
-            default `wordllama:l2-supercat-256`, which needs no key and no network.
+            `OpenAI(...)` with settings of its own, which the embedder closes with itself. By default the address in
+            `MRLCLIENT_MODEL`, else the embedded default `wordllama:l2-supercat-256`, which needs no key and no network.
         dimensions: The width of the embeddings, or several; the native width by default.
         on_narrow: What to do about a width narrower than the model's authors evaluated: `"warn"`
             (`NarrowDimensionsWarning`), `"error"` or `"allow"`.
