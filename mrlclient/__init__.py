@@ -5,33 +5,34 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mrlclient.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    DimensionsError,
+    DimensionsMismatchError,
+    DimensionsOutOfRangeError,
+    IncompatibleSpaceError,
+    InputError,
+    MissingCredentialsError,
+    MissingExtraError,
+    MRLError,
+    NarrowDimensionsWarning,
+    NotMatryoshkaError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderTimeoutError,
+    QuotaError,
+    RateLimitError,
+    ResponseContractError,
+    ServerBehaviorWarning,
+    ServerError,
+    UnknownModelError,
+    UnknownProviderError,
+)
+
 if TYPE_CHECKING:
     from mrlclient.embedder import Embedder
-    from mrlclient.errors import (
-        AuthenticationError,
-        BadRequestError,
-        ConfigurationError,
-        DimensionsError,
-        DimensionsMismatchError,
-        DimensionsOutOfRangeError,
-        IncompatibleSpaceError,
-        InputError,
-        MissingCredentialsError,
-        MissingExtraError,
-        MRLError,
-        NarrowDimensionsWarning,
-        NotMatryoshkaError,
-        ProviderConnectionError,
-        ProviderError,
-        ProviderTimeoutError,
-        QuotaError,
-        RateLimitError,
-        ResponseContractError,
-        ServerBehaviorWarning,
-        ServerError,
-        UnknownModelError,
-        UnknownProviderError,
-    )
     from mrlclient.models import ModelSpec, catalogue
     from mrlclient.providers.base import Provider
     from mrlclient.providers.nomic import Nomic
@@ -41,44 +42,21 @@ if TYPE_CHECKING:
     from mrlclient.result import EmbeddingResult, Usage
     from mrlclient.vectors import l2_normalize, truncate_dimensions
 
-#: Where each public name lives. Nothing is imported before it is used.
-_HOMES = {
-    "mrlclient.embedder": ["Embedder"],
-    "mrlclient.errors": [
-        "AuthenticationError",
-        "BadRequestError",
-        "ConfigurationError",
-        "DimensionsError",
-        "DimensionsMismatchError",
-        "DimensionsOutOfRangeError",
-        "IncompatibleSpaceError",
-        "InputError",
-        "MRLError",
-        "MissingCredentialsError",
-        "MissingExtraError",
-        "NarrowDimensionsWarning",
-        "NotMatryoshkaError",
-        "ProviderConnectionError",
-        "ProviderError",
-        "ProviderTimeoutError",
-        "QuotaError",
-        "RateLimitError",
-        "ResponseContractError",
-        "ServerBehaviorWarning",
-        "ServerError",
-        "UnknownModelError",
-        "UnknownProviderError",
-    ],
-    "mrlclient.models": ["ModelSpec", "catalogue"],
-    "mrlclient.providers.base": ["Provider"],
-    "mrlclient.providers.nomic": ["Nomic"],
-    "mrlclient.providers.openai": ["OpenAI"],
-    "mrlclient.providers.voyage": ["Voyage"],
-    "mrlclient.providers.wordllama": ["WordLlama"],
-    "mrlclient.result": ["EmbeddingResult", "Usage"],
-    "mrlclient.vectors": ["l2_normalize", "truncate_dimensions"],
+#: Where the other public names live. Their modules are imported when they are first used.
+_HOME_OF = {
+    "Embedder": "mrlclient.embedder",
+    "ModelSpec": "mrlclient.models",
+    "catalogue": "mrlclient.models",
+    "Provider": "mrlclient.providers.base",
+    "Nomic": "mrlclient.providers.nomic",
+    "OpenAI": "mrlclient.providers.openai",
+    "Voyage": "mrlclient.providers.voyage",
+    "WordLlama": "mrlclient.providers.wordllama",
+    "EmbeddingResult": "mrlclient.result",
+    "Usage": "mrlclient.result",
+    "l2_normalize": "mrlclient.vectors",
+    "truncate_dimensions": "mrlclient.vectors",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AuthenticationError",

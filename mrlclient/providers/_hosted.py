@@ -56,10 +56,12 @@ class HostedProvider(Provider):
 
     Attributes:
         key_variable: The environment variable that holds the key.
+        base_url_variable: The environment variable that may hold another base URL, where the vendor has one.
         default_max_inputs: Texts in one request for a declared model that does not say.
     """
 
     key_variable: ClassVar[str]
+    base_url_variable: ClassVar[str | None] = None
     default_max_inputs: ClassVar[int]
 
     def __init__(
@@ -87,7 +89,6 @@ class HostedProvider(Provider):
             )
         if api_key is None:
             api_key = os.environ.get(self.key_variable, "").strip()
-            base_url = self._base_url_from_environment()
             if not api_key:
                 raise MissingCredentialsError(
                     f"No key for {self.name}. Set {self.key_variable}, or pass api_key=.", variable=self.key_variable
@@ -97,12 +98,11 @@ class HostedProvider(Provider):
                 f"The key for {self.name} is empty, or holds blanks or characters outside ASCII.",
                 variable=self.key_variable,
             )
-        url = check_base_url(base_url or self._default_base_url(api_key)) + "/embeddings"
+        if base_url is None and self.base_url_variable is not None:
+            # Whoever sets it has the environment's key go there, and one given in code too, as with the vendor's client.
+            base_url = os.environ.get(self.base_url_variable, "").strip() or None
+        url = check_base_url(self._default_base_url(api_key) if base_url is None else base_url) + "/embeddings"
         return HTTPTransport(url, Secret(api_key), self.name, timeout)
-
-    def _base_url_from_environment(self) -> str | None:
-        """The base URL that belongs to the key of the environment, if one is set there."""
-        return None
 
     @abstractmethod
     def _default_base_url(self, api_key: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,8 +23,9 @@ class OpenAI(HostedProvider):
 
     Args:
         model: A model of the catalogue, or a declared one.
-        api_key: The key; by default `OPENAI_API_KEY`, together with `OPENAI_BASE_URL` where that is set.
-        base_url: Another server that speaks this API. It needs its own `api_key`.
+        api_key: The key; by default `OPENAI_API_KEY`.
+        base_url: Another server that speaks this API; it needs its own `api_key`. By default `OPENAI_BASE_URL` where
+            that is set, as with the official client.
         timeout: Seconds that one request may take, the body included.
         client: An official client to send through instead: `openai.OpenAI`, `AsyncOpenAI`, `AzureOpenAI` or
             `AsyncAzureOpenAI`. Its own retries are switched off; it stays open, and it is the caller's to close. A
@@ -40,6 +40,7 @@ class OpenAI(HostedProvider):
 
     name = "openai"
     key_variable: ClassVar[str] = "OPENAI_API_KEY"
+    base_url_variable: ClassVar[str | None] = "OPENAI_BASE_URL"
     default_max_inputs: ClassVar[int] = 2048
 
     def __init__(
@@ -59,9 +60,6 @@ class OpenAI(HostedProvider):
         from mrlclient.providers._openai_sdk import OpenAISDKTransport
 
         return OpenAISDKTransport(client, timeout)
-
-    def _base_url_from_environment(self) -> str | None:
-        return os.environ.get("OPENAI_BASE_URL") or None
 
     def _default_base_url(self, api_key: str) -> str:
         return "https://api.openai.com/v1"

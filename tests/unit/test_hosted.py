@@ -150,7 +150,9 @@ def test_keys_and_addresses_of_the_environment_belong_together(monkeypatch):
     assert url_of(OpenAI("text-embedding-3-small")) == "https://api.openai.com/v1/embeddings"
     monkeypatch.setenv("OPENAI_BASE_URL", "https://example.com/v1/")
     assert url_of(OpenAI("text-embedding-3-small")) == "https://example.com/v1/embeddings"
-    assert url_of(OpenAI("text-embedding-3-small", api_key="sk-other")) == "https://api.openai.com/v1/embeddings"
+    assert url_of(OpenAI("text-embedding-3-small", api_key="sk-other")) == "https://example.com/v1/embeddings"
+    named = OpenAI("text-embedding-3-small", api_key="sk-other", base_url="https://example.org/v1")
+    assert url_of(named) == "https://example.org/v1/embeddings"
     with pytest.raises(MissingCredentialsError, match="not sent to another host"):
         OpenAI("text-embedding-3-small", base_url="https://example.org/v1")
 
