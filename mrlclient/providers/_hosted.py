@@ -99,7 +99,7 @@ class HostedProvider(Provider):
                 variable=self.key_variable,
             )
         if base_url is None and self.base_url_variable is not None:
-            # Whoever sets it has the environment's key go there, and one given in code too, as with the vendor's client.
+            # As with the vendor's own client, it holds for a key given in code too.
             base_url = os.environ.get(self.base_url_variable, "").strip() or None
         url = check_base_url(self._default_base_url(api_key) if base_url is None else base_url) + "/embeddings"
         return HTTPTransport(url, Secret(api_key), self.name, timeout)
