@@ -152,15 +152,27 @@ class Embedder:
         input_type: InputType | None = None,
         task: Task | None = None,
     ) -> EmbeddingResult:
-        """`embed` for the running event loop, asyncio's or trio's."""
+        """`embed` for the running event loop, asyncio's or trio's: the same arguments and the same result.
+
+        Raises:
+            MRLError: As `embed`.
+        """
         return self._told(await AsyncDriver(self._provider).run(self._flow(texts, dimensions, input_type, task)))
 
     async def aembed_documents(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """`embed_documents` for the running event loop."""
+        """`embed_documents` for the running event loop: (n, d) float32, C-contiguous, unit rows.
+
+        Raises:
+            MRLError: As `embed`.
+        """
         return (await self.aembed(texts, input_type="document")).embeddings
 
     async def aembed_query(self, text: str) -> NDArray[np.float32]:
-        """`embed_query` for the running event loop."""
+        """`embed_query` for the running event loop: (d,) float32, unit length.
+
+        Raises:
+            MRLError: As `embed`.
+        """
         return (await self.aembed([text], input_type="query"))[0]
 
     def close(self) -> None:

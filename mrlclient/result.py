@@ -45,6 +45,7 @@ class EmbeddingResult:
         usage: Tokens and price.
         notes: What the server ignored and was put right here; empty when all went as asked.
         spec: The model.
+        on_narrow: What `at` does about a width narrower than the authors evaluated.
     """
 
     embeddings: NDArray[np.float32]

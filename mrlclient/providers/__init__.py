@@ -1,1 +1,7 @@
-"""One file per provider."""
+"""One file per provider, and what a provider of your own is made of."""
+
+from mrlclient.flow import Answer
+from mrlclient.plan import Batch, Packing
+from mrlclient.providers.base import LocalProvider, LocalReply, Provider
+
+__all__ = ["Answer", "Batch", "LocalProvider", "LocalReply", "Packing", "Provider"]

@@ -6,7 +6,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
@@ -147,7 +147,8 @@ class HTTPTransport:
 
     def send(self, request: Request) -> Reply:
         deadline = time.monotonic() + self._timeout
-        with self._sync_client().stream("POST", self._url, content=_content(request)) as response:
+        timeouts = {"timeout": _Remaining(deadline)}
+        with self._sync_client().stream("POST", self._url, content=_content(request), extensions=timeouts) as response:
             body = _Body(response, request, self._provider)
             # Unsized: a sized iter_raw waits until a chunk is full, and the deadline with it.
             for chunk in response.iter_raw():
@@ -243,6 +244,22 @@ class HTTPTransport:
         _, keeper = self._loops.get(anyio.lowlevel.current_token(), (None, None))
         if keeper is not None:
             await keeper.aclose()
+
+
+class _Remaining(Mapping[str, float]):
+    """The time left until a deadline, whichever phase of a request asks: each gets what the phases before it left."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+
+    def __getitem__(self, phase: str) -> float:
+        return max(self._deadline - time.monotonic(), 0.001)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("connect", "pool", "read", "write"))
+
+    def __len__(self) -> int:
+        return 4
 
 
 class _Body:

@@ -116,11 +116,11 @@ class LocalProvider(Provider):
         self._model: Any = None
 
     @abstractmethod
-    def _load(self) -> Any:
+    def load(self) -> Any:
         """Loads the model from disk."""
 
     @abstractmethod
-    def _compute(self, model: Any, batch: Batch) -> LocalReply:
+    def compute(self, model: Any, batch: Batch) -> LocalReply:
         """Embeds a batch at full width."""
 
     def _loaded(self) -> Any:
@@ -129,7 +129,7 @@ class LocalProvider(Provider):
             if self._model is None:
                 problem = ""
                 try:
-                    self._model = self._load()
+                    self._model = self.load()
                 except MRLError:
                     raise
                 except Exception as error:
@@ -146,7 +146,7 @@ class LocalProvider(Provider):
         return Answer(reply.vectors, reply.tokens)
 
     def send(self, request: Batch) -> LocalReply:
-        return self._compute(self._loaded(), request)
+        return self.compute(self._loaded(), request)
 
     async def asend(self, request: Batch) -> LocalReply:
         return await anyio.to_thread.run_sync(self.send, request)

@@ -82,7 +82,7 @@ class Nomic(LocalProvider):
         # Attention costs memory by the square of the longest text: 16,384 padded tokens are eight texts of 2,048.
         return Packing(max_inputs=32, max_tokens=16_384, padded=True, serial=True)
 
-    def _load(self) -> _Model:
+    def load(self) -> _Model:
         try:
             import onnxruntime
             from tokenizers import Tokenizer
@@ -145,7 +145,7 @@ class Nomic(LocalProvider):
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(encoding.ids) for encoding in self._loaded().counter.encode_batch_fast(list(texts))]
 
-    def _compute(self, model: _Model, batch: Batch) -> LocalReply:
+    def compute(self, model: _Model, batch: Batch) -> LocalReply:
         encodings = model.tokenizer.encode_batch_fast(list(batch.texts))
         lengths = np.array([len(encoding.ids) for encoding in encodings])
         ids = np.zeros((len(encodings), int(lengths.max())), dtype=np.int64)

@@ -53,7 +53,7 @@ class WordLlama(LocalProvider):
         # The gathered rows of a batch, a KiB a token, stay below 256 MiB.
         return Packing(max_inputs=1024, max_tokens=1 << 18, serial=True)
 
-    def _load(self) -> _Model:
+    def load(self) -> _Model:
         package = find_spec("wordllama")
         if package is None or not package.submodule_search_locations:
             raise missing_extra("wordllama, which carries the embedded default model,", "wordllama")
@@ -74,7 +74,7 @@ class WordLlama(LocalProvider):
         tokenizer.no_truncation()
         return _Model(load_file(folder / _WEIGHTS)["embedding.weight"].astype(np.float32), tokenizer)
 
-    def _compute(self, model: _Model, batch: Batch) -> LocalReply:
+    def compute(self, model: _Model, batch: Batch) -> LocalReply:
         encodings = model.tokenizer.encode_batch_fast(list(batch.texts), add_special_tokens=False)
         lengths = np.array([len(encoding.ids) for encoding in encodings])
         ids = np.concatenate([encoding.ids for encoding in encodings])

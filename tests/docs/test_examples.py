@@ -1,0 +1,49 @@
+"""Every example runs as a script, with warnings as errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs.running import ROOT
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+#: What an example is given, and a line that it must print.
+CASES = {
+    "01_first_embedding": [([], "(3, 256) float32")],
+    "02_search_at_any_dimension": [([], "at 64: ")],
+    "03_swap_the_provider": [
+        ([], "wordllama:l2-supercat-256"),
+        (["openai:text-embedding-3-small", "wordllama:l2-supercat-256"], "openai:text-embedding-3-small"),
+    ],
+    "04_async_many": [([], "tokens")],
+    "05_your_own_client": [([], "openai:text-embedding-3-small")],
+    "06_nomic_from_a_folder": [(["nomic-embed-text-v1.5"], "nomic:nomic-embed-text-v1.5")],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "line"),
+    [(path.stem, *case) for path in EXAMPLES for case in CASES[path.stem]],
+)
+def test_example(name, arguments, line, sandbox):
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert line in done.stdout
+
+
+def test_example_without_a_key(sandbox, monkeypatch):
+    """The example of one's own client needs no key."""
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    test_example("05_your_own_client", [], "emulator", sandbox)
+
+
+def test_examples_are_short():
+    assert EXAMPLES
+    for path in EXAMPLES:
+        assert len(path.read_text("utf-8").splitlines()) <= 40, path.name
