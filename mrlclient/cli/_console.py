@@ -1,0 +1,39 @@
+"""Tables that keep their shape: in colour on a terminal, plain in a pipe or a file."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def console(file: TextIO | None = None) -> Console:
+    """A console on `file`, or on stdout. NO_COLOR and COLUMNS are honoured."""
+    from rich.console import Console
+
+    # Rich takes NO_COLOR to allow bold; without a colour system nothing but the text is written.
+    colors: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    made = Console(file=file, color_system=colors, highlight=False, markup=False, emoji=False)
+    # No window has to be fitted in a pipe: the tables are made for 80 columns, and are not squeezed into fewer.
+    if not made.is_terminal:
+        made.width = max(made.width, 80)
+    return made
+
+
+def table(*heads: str, left: int = 1) -> Table:
+    """An empty table with one space between columns, whose rows are never wrapped.
+
+    Args:
+        heads: The columns' heads.
+        left: Columns from the left that hold words; the others hold numbers, and are aligned to the right.
+    """
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for position, head in enumerate(heads):
+        made.add_column(head, justify="left" if position < left else "right", no_wrap=True)
+    return made

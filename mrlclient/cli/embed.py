@@ -1,0 +1,106 @@
+"""`mrlclient embed`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mrlclient.cli._options import Debug
+from mrlclient.cli._output import Format, choose_format, opened, write
+from mrlclient.cli._texts import read_texts
+from mrlclient.dimensions import OnNarrow
+from mrlclient.errors import ConfigurationError, InputError
+from mrlclient.models import InputType, Task
+
+
+def _widths(value: str | None) -> list[int] | None:
+    """The widths in `"64,256"`, widest first."""
+    if value is None:
+        return None
+    try:
+        return sorted({int(part) for part in value.split(",")}, reverse=True)
+    except ValueError:
+        raise ConfigurationError("--dimensions takes whole numbers with commas between them, such as 64,256.") from None
+
+
+def embed(
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Texts to embed; put -- before one that begins with a dash. "
+            "Without any, and without --file: one text a line from standard input."
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", help="Texts from a file: .txt has one a line, .jsonl one object a line. UTF-8."),
+    ] = None,
+    field: Annotated[str, typer.Option("--field", help="The field of a .jsonl object that holds the text.")] = "text",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="PROVIDER:MODEL",
+            help="See 'mrlclient models'. By default MRLCLIENT_MODEL, else the embedded wordllama:l2-supercat-256.",
+        ),
+    ] = None,
+    dimensions: Annotated[
+        str | None,
+        typer.Option(
+            "--dimensions",
+            "-d",
+            metavar="N[,N...]",
+            help="Numbers in a vector, or several widths with commas between; one request serves them all. "
+            "By default the model's full width.",
+        ),
+    ] = None,
+    input_type: Annotated[
+        InputType | None,
+        typer.Option("--input-type", help="The texts' role in a search. By default what the model assumes."),
+    ] = None,
+    task: Annotated[
+        Task | None, typer.Option("--task", help="Instead of a role, a task, where the model knows it.")
+    ] = None,
+    on_narrow: Annotated[
+        OnNarrow, typer.Option("--on-narrow", help="About a width narrower than the model's authors evaluated.")
+    ] = "warn",
+    truncate_input: Annotated[
+        bool, typer.Option("--truncate-input", help="Embed the beginning of an over-long text, where the provider can.")
+    ] = False,
+    output_format: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="table is a preview; json and jsonl give every width; npy is one float32 matrix, one row a text. "
+            "By default what the ending of --output says, else table.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write to this file, whole or not at all. By default standard output."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Embed texts at one width or several.
+
+    Every vector has unit length, and they come in the order of the texts. Warnings and errors go to standard error.
+    """
+    widths = _widths(dimensions)
+    chosen = choose_format(output_format, output, widths or ())
+    given = read_texts(texts or (), file, field)
+
+    from mrlclient.embedder import Embedder
+
+    # The output comes before the request: a path that cannot be written to is told before anything is paid for.
+    with (
+        Embedder(model, dimensions=widths, on_narrow=on_narrow, truncate_input=truncate_input) as embedder,
+        opened(output) as stream,
+    ):
+        try:
+            result = embedder.embed(given.texts, input_type=input_type, task=task)
+        except InputError as error:
+            raise given.placed(error) from None
+        write(result, widths or [result.dimensions], chosen, stream)

@@ -1,0 +1,6 @@
+"""How well a model searches at each width: a collection that every Python carries, and nDCG."""
+
+from mrlclient.evaluate.collections import Collection, docstrings
+from mrlclient.evaluate.metrics import ndcg, rank
+
+__all__ = ["Collection", "docstrings", "ndcg", "rank"]

@@ -1,0 +1,122 @@
+"""What cannot be done is said in one line, with exit status 2, and never with a text in it."""
+
+import json
+import sys
+
+import pytest
+
+from mrlclient.testing.emulator import FAULTS
+from tests.cli.running import run
+
+
+def test_in_a_process_of_its_own():
+    line = run("embed", "canary", "-m", "openai:text-embedding-ada-002", "-d", "256").refusal()
+    assert "not a Matryoshka model" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-d", "foo"], "such as 64,256"),
+        (["-d", ""], "such as 64,256"),
+        (["-d", "0"], "1 to 256"),
+        (["-d", "64,512"], "1 to 256"),
+        (["-d", "8", "--on-narrow", "error"], "evaluated is 64"),
+        (["-m", "wordlama:l2-supercat-256"], "wordllama"),
+        (["-m", "nonsense"], "provider:model"),
+        (["-m", "voyage:voyage-4"], "VOYAGE_API_KEY"),
+        (["--input-type", "querry"], "--input-type"),
+        (["--task", "clustering"], "task"),
+        (["--on-narrow", "maybe"], "--on-narrow"),
+        (["--format", "csv"], "'table', 'json', 'jsonl', 'npy'"),
+        (["--format", "npy", "-d", "64,128"], "2 widths"),
+        (["--nonsense"], "mrlclient embed --help"),
+        (["-o", "nowhere/vectors.npy"], "nowhere/vectors.npy: No such file"),
+        (["-o", "."], "Is a directory"),
+        (["-f", "texts.txt"], "the one or the other"),
+    ],
+)
+def test_bad_options(cli, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    assert says in cli("embed", "canary", *arguments).refusal()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("a.txt", "canary\n\ncanary\n", "a.txt, line 2 is blank"),
+        ("a.txt", "canary\n \t\n", "a.txt, line 2 is blank"),
+        ("a.txt", "", "a.txt is empty"),
+        ("a.txt", b"canary\xff", "a.txt is not UTF-8"),
+        ("a.csv", "canary", "a.csv is neither"),
+        ("a.jsonl", '{"text": "canary"}\n\n', "a.jsonl, line 2 is blank"),
+        ("a.jsonl", '{"text": "canary"}\n{canary\n', "a.jsonl, line 2 is not JSON"),
+        ("a.jsonl", "[" * 100_000, "a.jsonl, line 1 is not JSON"),
+        ("a.jsonl", '"canary"\n', "a.jsonl, line 1 is not a JSON object"),
+        ("a.jsonl", '{"body": "canary"}\n', "a.jsonl, line 1 has no field 'text'"),
+        ("a.jsonl", '{"text": 7}\n', "a.jsonl, line 1 has a field 'text' that is not a string"),
+        ("a.jsonl", '{"text": " "}\n', "a.jsonl, line 1 has a blank field 'text'"),
+        ("a.jsonl", '{"text": "canary"}\n{"text": "canary \\ud800"}\n', "a.jsonl, line 2: "),
+    ],
+)
+def test_bad_files(cli, tmp_path, monkeypatch, name, data, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    assert says in cli("embed", "-f", name, "-o", "out.npy").refusal()
+    assert not (tmp_path / "out.npy").exists()
+
+
+@pytest.mark.parametrize(("data", "says"), [(b"", "empty"), (b"canary\n\n", "line 2"), (b"\xff", "UTF-8")])
+def test_bad_input(cli, data, says):
+    assert says in cli("embed", stdin=data).refusal()
+
+
+def test_a_file_that_is_not_there(cli):
+    assert "nowhere.txt: No such file" in cli("embed", "-f", "nowhere.txt").refusal()
+
+
+def test_a_blank_argument(cli):
+    assert "Text 1 is empty or blank" in cli("embed", "canary", " ").refusal()
+
+
+def test_nothing_to_embed_on_a_terminal(cli):
+    assert "nothing to embed" in cli("embed", tty=["stdin"]).refusal()
+
+
+def test_npy_on_a_terminal(cli):
+    assert "--output" in cli("embed", "canary", "--format", "npy", tty=["stdout"]).refusal()
+
+
+def test_what_a_server_refuses(cli, openai, tmp_path):
+    output = tmp_path / "out.json"
+    output.write_text("as before")
+    openai.faults.append(FAULTS["openai_413"])
+    cli("embed", "canary", "-m", "openai:text-embedding-3-small", "-o", output).refusal()
+    assert output.read_text() == "as before"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_path_that_cannot_be_written_costs_nothing(cli, openai):
+    cli("embed", "canary", "-m", "openai:text-embedding-3-small", "-o", "nowhere/a.json").refusal()
+    assert openai.requests == []
+
+
+def test_without_the_package_of_the_default_model(cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wordllama", None)
+    assert "pip install 'mrlclient[wordllama]'" in cli("embed", "canary").refusal()
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "embed", "canary"], ["embed", "canary", "--debug"]])
+def test_debug_shows_the_traceback(cli, arguments):
+    done = cli(*arguments, "-m", "nonsense")
+    assert done.status == 2
+    assert done.err.startswith("Traceback")
+    assert "UnknownModelError" in done.err
+    assert done.err.splitlines()[-1].startswith("error: ")
+
+
+def test_debug_of_a_good_run_says_nothing(cli):
+    done = cli("--debug", "embed", "a", "--format", "json")
+    assert (done.status, done.err) == (0, "")
+    assert json.loads(done.out)
