@@ -29,7 +29,8 @@ from mrlclient.errors import (
 from mrlclient.flow import Answer
 from mrlclient.models import ModelSpec
 from mrlclient.plan import Batch, Packing
-from mrlclient.providers._http import HTTPTransport, Reply, Request, Secret, Transport, check_base_url
+from mrlclient.providers._credentials import Secret, check_base_url
+from mrlclient.providers._http import HTTPTransport, Reply, Request, Transport
 from mrlclient.providers._wire import decode_embeddings
 from mrlclient.providers.base import Provider
 

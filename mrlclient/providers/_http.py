@@ -6,11 +6,10 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.lowlevel
@@ -23,11 +22,10 @@ from mrlclient.errors import (
     ProviderTimeoutError,
     ResponseContractError,
 )
+from mrlclient.providers._credentials import Bearer, Secret
 
 #: Bytes read of an error's body at most.
 _MAX_ERROR_BODY = 64 * 1024
-
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,56 +74,6 @@ class Transport(Protocol):
         ...
 
 
-class Secret:
-    """A key. It shows itself to nobody by accident, and does not pickle."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The key itself."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    def __reduce__(self) -> Any:
-        raise TypeError("A key is not pickled. Make the provider anew where it is needed.")
-
-
-class _Bearer(httpx2.Auth):
-    """Sets the header on the way out, so that the key is in no local variable or header mapping of ours."""
-
-    def __init__(self, key: Secret) -> None:
-        self._key = key
-
-    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
-        yield request
-
-
-def check_base_url(base_url: str) -> str:
-    """`base_url` without a trailing slash.
-
-    Raises:
-        ConfigurationError: If a key would travel in the clear, or the URL is none or holds credentials.
-    """
-    try:
-        parts = urlsplit(base_url)
-        hostname = parts.hostname
-    except ValueError:
-        parts, hostname = urlsplit(""), None
-    if not hostname or parts.scheme not in ("http", "https"):
-        raise ConfigurationError("base_url is not an http(s) URL, such as 'https://api.openai.com/v1'.")
-    if parts.username is not None or parts.password is not None:
-        raise ConfigurationError("base_url holds a user name or a password. Pass the key as api_key instead.")
-    if parts.scheme == "http" and hostname not in _LOOPBACK:
-        raise ConfigurationError(f"A key would travel unencrypted to {hostname}. Use https.")
-    return base_url.rstrip("/")
-
-
 class HTTPTransport:
     """One URL, one key; a pool of connections for threads and one for each event loop.
 
@@ -138,7 +86,7 @@ class HTTPTransport:
 
     def __init__(self, url: str, key: Secret, provider: str, timeout: float) -> None:
         self._url = url
-        self._auth = _Bearer(key)
+        self._auth = Bearer(key)
         self._provider = provider
         self._timeout = timeout
         self._lock = threading.Lock()

@@ -19,8 +19,9 @@ from mrlclient import (
 )
 from mrlclient.dimensions import resolve
 from mrlclient.plan import Batch
+from mrlclient.providers._credentials import Secret, check_base_url
 from mrlclient.providers._hosted import _retry_after
-from mrlclient.providers._http import Reply, Secret, check_base_url
+from mrlclient.providers._http import Reply
 
 RETRYABLE = {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
 

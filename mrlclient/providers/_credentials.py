@@ -1,0 +1,63 @@
+"""Keys, and where they may go."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from mrlclient.errors import ConfigurationError
+
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+class Secret:
+    """A key. It shows itself to nobody by accident, and does not pickle."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The key itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("A key is not pickled. Make the provider anew where it is needed.")
+
+
+class Bearer(httpx2.Auth):
+    """Sets the header on the way out, so that the key is in no local variable or header mapping of ours."""
+
+    def __init__(self, key: Secret) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
+        yield request
+
+
+def check_base_url(base_url: str) -> str:
+    """`base_url` without a trailing slash.
+
+    Raises:
+        ConfigurationError: If a key would travel in the clear, or the URL is none or holds credentials.
+    """
+    try:
+        parts = urlsplit(base_url)
+        hostname = parts.hostname
+    except ValueError:
+        parts, hostname = urlsplit(""), None
+    if not hostname or parts.scheme not in ("http", "https"):
+        raise ConfigurationError("base_url is not an http(s) URL, such as 'https://api.openai.com/v1'.")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError("base_url holds a user name or a password. Pass the key as api_key instead.")
+    if parts.scheme == "http" and hostname not in _LOOPBACK:
+        raise ConfigurationError(f"A key would travel unencrypted to {hostname}. Use https.")
+    return base_url.rstrip("/")
