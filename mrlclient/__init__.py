@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mrlclient.errors import (
     AuthenticationError,
     BadRequestError,
+    CacheWarning,
     ConfigurationError,
     DimensionsError,
     DimensionsMismatchError,
@@ -61,6 +62,7 @@ _HOME_OF = {
 __all__ = [
     "AuthenticationError",
     "BadRequestError",
+    "CacheWarning",
     "ConfigurationError",
     "DimensionsError",
     "DimensionsMismatchError",

@@ -33,11 +33,12 @@ class Resolution:
     reduction: Reduction
 
 
-def resolve(spec: ModelSpec, dimensions: int | None) -> Resolution:
+def resolve(spec: ModelSpec, dimensions: int | None, *, fetch_native: bool = False) -> Resolution:
     """Decides how to get `dimensions` from a model; None asks for the native width.
 
-    The server makes the cut where its parameter takes that width. Otherwise the smallest width that it does take, and
-    that is wide enough, is asked for and cut here.
+    With `fetch_native` the full width is asked for whatever is wanted, and cut here: a cache then has every width.
+    Otherwise the server makes the cut where its parameter takes that width; else the smallest width that it does take,
+    and that is wide enough, is asked for and cut here.
 
     Raises:
         NotMatryoshkaError: If the model has one width only and this is another.
@@ -47,7 +48,9 @@ def resolve(spec: ModelSpec, dimensions: int | None) -> Resolution:
     if spec.server_dimensions is None:
         reduction: Reduction = "native" if wanted == spec.native_dimensions else "client"
         return Resolution(wanted, None, spec.native_dimensions, reduction)
-    if spec.server_dimensions == "any":
+    if fetch_native:
+        requested = spec.native_dimensions
+    elif spec.server_dimensions == "any":
         requested = wanted
     else:
         requested = min((d for d in spec.server_dimensions if d >= wanted), default=spec.native_dimensions)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar, assert_never
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
-from mrlclient.flow import CountTokens, Flow, Gather, Operation, Send, Sleep
+from mrlclient.operations import CacheKeep, CacheLook, CountTokens, Flow, Gather, Join, Operation, Send, Sleep
 
 T = TypeVar("T")
 
@@ -61,6 +63,13 @@ class SyncDriver:
                 return self._performer.send(request)
             case CountTokens(texts):
                 return self._performer.count_tokens(texts)
+            case CacheLook(store, fields, texts, width, out):
+                return store.look(fields, texts, width, out)
+            case CacheKeep(store, entries):
+                return store.keep(entries)
+            case Join(flights):
+                wait(flights)
+                return [_ended(flight) for flight in flights]
             case Sleep(seconds):
                 time.sleep(seconds)
                 return None
@@ -115,6 +124,18 @@ class AsyncDriver:
                 return await self._performer.asend(request)
             case CountTokens(texts):
                 return await anyio.to_thread.run_sync(self._performer.count_tokens, texts)
+            case CacheLook(store, fields, texts, width, out):
+                if not store.blocking:
+                    return store.look(fields, texts, width, out)
+                return await anyio.to_thread.run_sync(store.look, fields, texts, width, out)
+            case CacheKeep(store, entries):
+                if not store.blocking:
+                    return store.keep(entries)
+                return await anyio.to_thread.run_sync(store.keep, entries)
+            case Join(flights):
+                for flight in flights:
+                    await _landing(flight)
+                return [_ended(flight) for flight in flights]
             case Sleep(seconds):
                 await anyio.sleep(seconds)
                 return None
@@ -144,6 +165,29 @@ class AsyncDriver:
             # Raised out here, so that the group is not its context.
             raise failure
         return results
+
+
+def _ended(flight: Future[Any]) -> Any:
+    """What came of a flight: its row, its error, or None where it was handed over."""
+    return flight.exception() or flight.result()
+
+
+async def _landing(flight: Future[Any]) -> None:
+    """Waits for a flight. Giving up the wait harms neither the flight nor anybody else who waits."""
+    if flight.done():
+        return
+    landed = anyio.Event()
+    loop: Any = anyio.lowlevel.current_token().native_token
+    # asyncio's name for it, and trio's.
+    wake = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+
+    def tell(_: Future[Any]) -> None:
+        # A loop that is gone has nobody left to tell.
+        with suppress(RuntimeError):
+            wake(landed.set)
+
+    flight.add_done_callback(tell)
+    await landed.wait()
 
 
 def _first(error: BaseException) -> BaseException:

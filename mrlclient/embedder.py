@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, get_args
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import numpy as np
 
 from mrlclient import registry
 from mrlclient._warn import warn_user
+from mrlclient.cached import Caching, cache_fields
 from mrlclient.config import default_model
 from mrlclient.dimensions import Dimensions, OnNarrow, check_widths, resolve
 from mrlclient.drivers import AsyncDriver, SyncDriver
 from mrlclient.errors import ConfigurationError, ServerBehaviorWarning
-from mrlclient.flow import Flow, Policy, embed
+from mrlclient.flow import embed
 from mrlclient.models import InputType, ModelSpec, Task, is_width
-from mrlclient.plan import make_plan
+from mrlclient.operations import Flow, Policy
+from mrlclient.plan import Plan, make_plan
 from mrlclient.providers.base import Provider
 from mrlclient.result import EmbeddingResult, check_narrow
 from mrlclient.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from mrlclient.cache.base import Cache
+    from mrlclient.cache.guarded import GuardedCache
+
+#: What a provider is asked for on a miss.
+Fetch = Literal["requested", "native"]
 
 
 class Embedder:
@@ -40,6 +49,11 @@ class Embedder:
             (`NarrowDimensionsWarning`), `"error"` or `"allow"`.
         truncate_input: Embed the beginning of an over-long text, where the provider can. By default such a text is an
             error.
+        cache: Where vectors are kept, so that a text is paid for once: a path or `"sqlite:PATH"`, `"memory:"`,
+            `"redis://HOST"` or `"valkey://HOST"`, or a `Cache`. Off by default. Any narrower width of a kept vector is
+            served from it. A cache that fails is a miss and a `CacheWarning`.
+        fetch: With `"native"` the full width is asked for whatever is wanted, so that the cache has every width of a
+            text from then on. With `"requested"` only what is wanted.
         max_attempts: Attempts at one request, the first included.
         max_concurrency: Requests under way at once.
 
@@ -59,11 +73,15 @@ class Embedder:
         dimensions: Dimensions = None,
         on_narrow: OnNarrow = "warn",
         truncate_input: bool = False,
+        cache: str | Path | Cache | None = None,
+        fetch: Fetch = "requested",
         max_attempts: int = 5,
         max_concurrency: int = 4,
     ) -> None:
         if on_narrow not in get_args(OnNarrow):
             raise ConfigurationError(f"on_narrow must be 'error', 'warn' or 'allow', not {on_narrow!r}.")
+        if fetch not in get_args(Fetch):
+            raise ConfigurationError(f"fetch must be 'requested' or 'native', not {fetch!r}.")
         for name, value in (("max_attempts", max_attempts), ("max_concurrency", max_concurrency)):
             if not is_width(value):
                 raise ConfigurationError(f"{name} must be a positive integer, not {value!r}.")
@@ -75,6 +93,10 @@ class Embedder:
         self._provider = model if isinstance(model, Provider) else registry.create(spec)
         self._policy = Policy(RetryPolicy(max_attempts), max_concurrency, on_narrow)
         self._truncate_input = truncate_input
+        self._fetch_native = fetch == "native"
+        self._cache = None if cache is None else _guarded(cache)
+        # A cache that was given as an object is the caller's to close.
+        self._owns_cache = isinstance(cache, str | Path)
         self._closed = False
 
     @property
@@ -178,11 +200,13 @@ class Embedder:
     def close(self) -> None:
         """Lets go of connections and memory. The embedder cannot be used afterwards."""
         self._closed = True
+        self._close_cache()
         self._provider.close()
 
     async def aclose(self) -> None:
         """`close`, with the connections of the running event loop."""
         self._closed = True
+        self._close_cache()
         await self._provider.aclose()
 
     def __enter__(self) -> Self:
@@ -216,17 +240,33 @@ class Embedder:
             self.spec,
             self._provider.packing,
             texts,
-            resolve(self.spec, widths[0]),
+            resolve(self.spec, widths[0], fetch_native=self._fetch_native),
             input_type=input_type,
             task=task,
             truncate_input=self._truncate_input,
         )
-        return embed(plan, self._provider, self._policy)
+        return embed(plan, self._provider, self._policy, self._caching(plan))
+
+    def _caching(self, plan: Plan) -> Caching | None:
+        if self._cache is None:
+            return None
+        return Caching(self._cache, self._cache.flights, cache_fields(plan, self._provider.identity))
+
+    def _close_cache(self) -> None:
+        if self._cache is not None and self._owns_cache:
+            self._cache.close()
 
     def _told(self, result: EmbeddingResult) -> EmbeddingResult:
         for note in result.notes:
             warn_user(note, ServerBehaviorWarning)
         return result
+
+
+def _guarded(cache: str | Path | Cache) -> GuardedCache:
+    from mrlclient.cache import open_cache
+    from mrlclient.cache.guarded import GuardedCache
+
+    return GuardedCache(open_cache(cache))
 
 
 def _spec(model: str | ModelSpec | Provider | None) -> ModelSpec:

@@ -25,6 +25,7 @@
     └── IncompatibleSpaceError        vectors of two spaces would meet
 
     NarrowDimensionsWarning           narrower than the model's authors evaluated
+    CacheWarning                      the cache failed; the vectors are right, they are just not kept
     ServerBehaviorWarning             the server ignored a parameter, and it was put right here
 
 No message, attribute or pickle of these holds a key or a text. All of them pickle with their attributes.
@@ -196,3 +197,7 @@ class NarrowDimensionsWarning(UserWarning):
 
 class ServerBehaviorWarning(UserWarning):
     """The server ignored a request parameter; the answer was put right here and is correct."""
+
+
+class CacheWarning(UserWarning):
+    """The cache failed. The vectors are right; they are just not kept, or not found."""

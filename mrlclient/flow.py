@@ -5,17 +5,17 @@ Nothing here does I/O. A driver sends each operation's outcome back in, or throw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import tenacity
 
-from mrlclient.dimensions import OnNarrow
+from mrlclient.cached import Cached, Caching, Keeper, Outcome, in_callers_terms, through_cache
 from mrlclient.errors import DimensionsMismatchError, InputError, MRLError, ProviderError, ResponseContractError
 from mrlclient.models import ModelSpec
-from mrlclient.plan import Batch, Packing, Plan, token_bound
+from mrlclient.operations import Answer, CountTokens, Dialect, Flow, Gather, Policy, Send, Sleep
+from mrlclient.plan import Batch, Plan, token_bound
 from mrlclient.result import EmbeddingResult, Usage
 from mrlclient.retry import RetryPolicy
 from mrlclient.vectors import first_unusable_row, truncate_dimensions
@@ -26,100 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a request that the provider encoded; the outcome is its reply."""
-
-    request: Any = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class CountTokens:
-    """Count the tokens of some texts; the outcome is a list of integers."""
-
-    texts: Sequence[str] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    """Wait so many seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Gather:
-    """Run flows, at most `limit` at a time; the outcome is the list of their results. The first failure stops all."""
-
-    flows: Sequence[Flow[Any]]
-    limit: int
-
-
-Operation = Send | CountTokens | Sleep | Gather
-Flow = Generator[Operation, Any, T]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a provider made of a batch.
-
-    Attributes:
-        vectors: (n, w) float32, a row a text, in the batch's order.
-        tokens: Tokens counted; None where the provider did not say.
-        notes: Parameters that the server ignored, though its answer can be used.
-    """
-
-    vectors: NDArray[np.float32] = field(repr=False)
-    tokens: int | None = None
-    notes: tuple[str, ...] = ()
-
-
-class Dialect(Protocol):
-    """The pure half of a provider."""
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The model."""
-        ...
-
-    @property
-    def packing(self) -> Packing:
-        """How batches are packed."""
-        ...
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether `CountTokens` can be asked for."""
-        ...
-
-    def encode(self, batch: Batch) -> Any:
-        """The request for a batch."""
-        ...
-
-    def decode(self, reply: Any, batch: Batch) -> Answer:
-        """The answer in a reply.
-
-        Raises:
-            ProviderError: If the reply is an error or cannot be used.
-            InputError: If it refuses one text; `index` counts within the batch.
-        """
-        ...
-
-    def translate(self, failure: Exception) -> MRLError:
-        """Our error for whatever sending raised."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How hard to try, and how much at once."""
-
-    retries: RetryPolicy
-    max_concurrency: int
-    on_narrow: OnNarrow
-
-
-def embed(plan: Plan, dialect: Dialect, policy: Policy) -> Flow[EmbeddingResult]:
+def embed(plan: Plan, dialect: Dialect, policy: Policy, caching: Caching | None = None) -> Flow[EmbeddingResult]:
     """Embeds a plan's texts.
 
     Raises:
@@ -128,29 +35,36 @@ def embed(plan: Plan, dialect: Dialect, policy: Policy) -> Flow[EmbeddingResult]
     """
     yield from _refuse_long_texts(plan, dialect)
     rows = np.empty((len(plan.texts), plan.resolution.dimensions), dtype=np.float32)
-    flows = [_embed_batch(plan, batch, dialect, policy, rows) for batch in plan.batches]
-    outcomes: list[_Outcome] = yield Gather(flows, 1 if dialect.packing.serial else policy.max_concurrency)
+    limit = 1 if plan.packing.serial else policy.max_concurrency
+
+    def send(wanted: NDArray[np.intp] | None, keeper: Keeper | None) -> Flow[list[Outcome]]:
+        flows = [_embed_batch(plan, batch, dialect, policy, rows, keeper) for batch in plan.batches(wanted)]
+        outcomes: list[Outcome] = yield Gather(flows, limit)
+        return outcomes
+
+    if caching is None:
+        outcomes, cached = (yield from send(None, None)), None
+    else:
+        outcomes, cached = yield from through_cache(plan, caching, send, rows)
     in_order = len(plan.rows) == len(rows) and bool((plan.rows == np.arange(len(rows))).all())
-    counts = [outcome.tokens for outcome in outcomes]
-    tokens = None if None in counts else sum(count for count in counts if count is not None)
-    price = plan.spec.usd_per_million_tokens
     return EmbeddingResult(
         embeddings=rows if in_order else rows[plan.rows],
         spec=plan.spec,
         reduction="client" if any(outcome.cut_here for outcome in outcomes) else plan.resolution.reduction,
         input_type=plan.input_type,
         task=plan.task,
-        usage=Usage(tokens, None if tokens is None or price is None else tokens * price / 1e6),
+        usage=_usage(plan.spec, outcomes, cached),
         notes=tuple(dict.fromkeys(note for outcome in outcomes for note in outcome.notes)),
         on_narrow=policy.on_narrow,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    tokens: int | None
-    cut_here: bool
-    notes: tuple[str, ...]
+def _usage(spec: ModelSpec, outcomes: Sequence[Outcome], cached: Cached | None) -> Usage:
+    counts = [outcome.tokens for outcome in outcomes]
+    tokens = None if None in counts else sum(count for count in counts if count is not None)
+    price = spec.usd_per_million_tokens
+    usd = None if tokens is None or price is None else tokens * price / 1e6
+    return Usage(tokens, usd) if cached is None else Usage(tokens, usd, cached.texts, cached.tokens, cached.usd)
 
 
 def _refuse_long_texts(plan: Plan, dialect: Dialect) -> Flow[None]:
@@ -173,13 +87,12 @@ def _refuse_long_texts(plan: Plan, dialect: Dialect) -> Flow[None]:
 
 
 def _embed_batch(
-    plan: Plan, batch: Batch, dialect: Dialect, policy: Policy, rows: NDArray[np.float32]
-) -> Flow[_Outcome]:
-    """Embeds one batch and writes its finished rows."""
+    plan: Plan, batch: Batch, dialect: Dialect, policy: Policy, rows: NDArray[np.float32], keeper: Keeper | None
+) -> Flow[Outcome]:
+    """Embeds one batch, writes its finished rows, and has the vectors kept."""
     request = dialect.encode(batch)
-    out = rows[batch.start : batch.start + len(batch.texts)]
 
-    def attempt() -> Flow[_Outcome]:
+    def attempt() -> Flow[tuple[Answer, Outcome]]:
         reply, failure = None, None
         try:
             reply = yield Send(request)
@@ -188,17 +101,20 @@ def _embed_batch(
         if failure is not None:
             # Raised out here, so that the foreign error, which may hold a key or a text, is not its context.
             raise failure
-        return _finish(plan, batch, dialect.decode(reply, batch), out)
+        answer = dialect.decode(reply, batch)
+        return answer, _finish(plan, batch, answer, rows)
 
-    refused = None
+    failed: MRLError
     try:
-        return (yield from _with_retries(attempt, policy.retries))
-    except InputError as error:
-        refused = error
-    if refused.index is None:
-        raise refused
-    index = plan.given_index(batch.start + refused.index)
-    raise InputError(f"Text {index}: {refused}", index=index)
+        answer, outcome = yield from _with_retries(attempt, policy.retries)
+        if keeper is not None:
+            yield from keeper.keep(batch, answer)
+        return outcome
+    except MRLError as error:
+        failed = error
+    if keeper is not None:
+        keeper.failed(batch, failed)
+    raise in_callers_terms(failed, plan, batch)
 
 
 def _with_retries(attempt: Callable[[], Flow[T]], policy: RetryPolicy) -> Flow[T]:
@@ -218,7 +134,7 @@ def _with_retries(attempt: Callable[[], Flow[T]], policy: RetryPolicy) -> Flow[T
         state.prepare_for_next_attempt()
 
 
-def _finish(plan: Plan, batch: Batch, answer: Answer, out: NDArray[np.float32]) -> _Outcome:
+def _finish(plan: Plan, batch: Batch, answer: Answer, rows: NDArray[np.float32]) -> Outcome:
     """Checks an answer, and writes its rows cut and normalised.
 
     Raises:
@@ -243,12 +159,16 @@ def _finish(plan: Plan, batch: Batch, answer: Answer, out: NDArray[np.float32]) 
     bad = first_unusable_row(answer.vectors, unit_length=spec.unit_length)
     if bad is None:
         center = spec.recipe == "center_slice_l2" and width == spec.native_dimensions
-        truncate_dimensions(answer.vectors, resolution.dimensions, center=center, out=out)
-        bad = first_unusable_row(out)
+        # Consecutive rows are written in place; those between rows of a cache are put there.
+        out = rows[batch.rows.start : batch.rows.stop] if isinstance(batch.rows, range) else None
+        done = truncate_dimensions(answer.vectors, resolution.dimensions, center=center, out=out)
+        if out is None:
+            rows[batch.rows] = done
+        bad = first_unusable_row(done)
     if bad is not None:
         row, problem = bad
-        raise unusable(f"answered with a vector that is {problem} for text {plan.given_index(batch.start + row)}")
-    return _Outcome(answer.tokens, width != resolution.received, notes)
+        raise unusable(f"answered with a vector that is {problem} for text {plan.given_index(batch.rows[row])}")
+    return Outcome(answer.tokens, width != resolution.received, notes)
 
 
 def _server_gives(spec: ModelSpec, width: int) -> bool:

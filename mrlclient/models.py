@@ -33,6 +33,8 @@ class ModelSpec:
         space: Vectors may be compared only where this is equal. By default `provider/name`.
         server_dimensions: Widths that the provider's dimension parameter takes: `"any"` for 1 to native, or a tuple.
             None: the parameter is never sent, the full width is asked for and cut here.
+        server_cut_is_prefix: Whether the server's own cut equals slice + L2, so that a cache may keep vectors of all
+            widths together.
         smallest_evaluated: The narrowest width that the authors evaluated; narrower ones warn.
         scores: Published (dimensions, score) pairs of the measure `score_name`.
         recipe: How a full vector is cut. `"center_slice_l2"` removes the mean over the full width first.
@@ -59,6 +61,7 @@ class ModelSpec:
     matryoshka: bool
     space: str = ""
     server_dimensions: Literal["any"] | tuple[int, ...] | None = None
+    server_cut_is_prefix: bool = False
     smallest_evaluated: int | None = None
     scores: tuple[tuple[int, float], ...] = ()
     score_name: str | None = None

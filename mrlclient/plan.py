@@ -43,14 +43,14 @@ class Batch:
 
     Attributes:
         texts: Prompt included.
-        start: Row of the first text in the plan's order.
+        rows: Their rows in the plan's order.
         resolution: The width asked for.
         input_type: The role, for providers that take it as a parameter.
         truncate_input: Whether the provider may cut an over-long text.
     """
 
     texts: Sequence[str] = field(repr=False)
-    start: int
+    rows: range | NDArray[np.intp] = field(repr=False)
     resolution: Resolution
     input_type: InputType | None
     truncate_input: bool
@@ -68,7 +68,8 @@ class Plan:
         texts: Each distinct text once, prompt included, in the order of computation.
         rows: (n,) row of each given text in `texts`.
         truncate_input: Whether an over-long text may be cut.
-        batches: `texts`, cut into batches.
+        packing: How batches are packed.
+        sizes: For each of `texts`, tokens that it cannot exceed.
     """
 
     spec: ModelSpec
@@ -78,7 +79,21 @@ class Plan:
     texts: Sequence[str] = field(repr=False)
     rows: NDArray[np.intp] = field(repr=False)
     truncate_input: bool
-    batches: Sequence[Batch]
+    packing: Packing
+    sizes: Sequence[int] = field(repr=False)
+
+    def batches(self, wanted: Sequence[int] | NDArray[np.intp] | None = None) -> list[Batch]:
+        """Batches of the texts in these rows; of all texts by default."""
+        if wanted is None:
+            runs = list(_pack(self.sizes, self.packing))
+            return [self._batch(range(start, stop)) for start, stop in runs]
+        rows = np.asarray(wanted, dtype=np.intp)
+        runs = list(_pack([self.sizes[row] for row in rows], self.packing))
+        return [self._batch(rows[start:stop]) for start, stop in runs]
+
+    def _batch(self, rows: range | NDArray[np.intp]) -> Batch:
+        texts = self.texts[rows.start : rows.stop] if isinstance(rows, range) else [self.texts[row] for row in rows]
+        return Batch(texts, rows, self.resolution, self.input_type, self.truncate_input)
 
     def given_index(self, row: int) -> int:
         """The first position in the caller's list of the text in this row."""
@@ -111,10 +126,7 @@ def make_plan(
     row_of = {text: row for row, text in enumerate(distinct)}
     rows = np.fromiter((row_of[text] for text in given), dtype=np.intp, count=len(given))
     prompted = [prompt + text for text in distinct] if prompt else distinct
-    batches = [
-        Batch(prompted[start:stop], start, resolution, role, truncate_input) for start, stop in _pack(sizes, packing)
-    ]
-    return Plan(spec, resolution, role, task, prompted, rows, truncate_input, batches)
+    return Plan(spec, resolution, role, task, prompted, rows, truncate_input, packing, sizes)
 
 
 def _role(spec: ModelSpec, input_type: InputType | None, task: Task | None) -> tuple[InputType | None, str]:

@@ -25,10 +25,16 @@ class Usage:
     Attributes:
         tokens: Tokens that the provider counted; None where it did not say.
         usd: Price of those tokens in USD at the catalogue's list price; None where either is unknown.
+        cached_texts: Distinct texts that were not paid for: from the cache, or got by another call at the same time.
+        cached_tokens: Tokens that those from the cache had taken, about.
+        saved_usd: What those had cost, in USD.
     """
 
     tokens: int | None
     usd: float | None
+    cached_texts: int = 0
+    cached_tokens: float = 0.0
+    saved_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -57,7 +57,7 @@ def open_cache(where: str | Path | Cache) -> Cache:
 
         return RedisCache(where)
     if colon and "://" in where:
-        raise ConfigurationError(f"There is no cache for {scheme}:// addresses. Use sqlite:, memory:, redis:// or valkey://.")
+        raise ConfigurationError(f"There is no cache at {scheme}:// addresses. Use sqlite:, memory:, redis:, valkey:.")
     from mrlclient.cache.sqlite import SQLiteCache
 
     return SQLiteCache(rest if scheme == "sqlite" and colon else where)

@@ -4,49 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
+from mrlclient.cache.flights import Flights
+from mrlclient.keys import Entry, Found
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A vector to keep.
-
-    Attributes:
-        key: 32 bytes; see `mrlclient.keys`. It holds neither the text nor the width.
-        vector: (w,) float32, as the provider sent it: not cut, not scaled.
-        model: The model as the catalogue names it, `provider:name`; for people to read.
-        tokens: Tokens that this text took; a share of its request's, where the provider counts requests.
-        usd: What those tokens cost, in USD.
-        created: Seconds since 1970; 0 for now.
-    """
-
-    key: bytes
-    vector: NDArray[np.float32] = field(repr=False)
-    model: str = ""
-    tokens: float = 0.0
-    usd: float = 0.0
-    created: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a cache had.
-
-    Attributes:
-        mask: (n,) bool, true for each key whose row was written.
-        tokens: Tokens that the rows found had taken, summed.
-        usd: What those had cost, in USD.
-    """
-
-    mask: NDArray[np.bool_]
-    tokens: float = 0.0
-    usd: float = 0.0
+__all__ = ["Cache", "CacheStats", "CorruptEntryError", "Entry", "Found"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +46,20 @@ class Cache(ABC):
     """Keeps vectors by key; the widest wins, and any narrower width is its prefix.
 
     Threads may share one. Methods may raise: whoever calls them from an embedding treats a failure as a miss.
+
+    Attributes:
+        blocking: Whether a call may wait for a disk or a network; async callers then take a thread for it.
+        flights: What is under way towards it in this process.
     """
+
+    blocking: bool = True
+    flights: Flights
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Every cache has its own register of what is under way towards it, shared by all embedders that use it."""
+        made = super().__new__(cls)
+        made.flights = Flights()
+        return made
 
     @property
     @abstractmethod
@@ -100,7 +81,7 @@ class Cache(ABC):
 
     @abstractmethod
     def set_many(self, entries: Sequence[Entry]) -> None:
-        """Keeps vectors. A wider one replaces a narrower one of the same key, never the reverse, whoever else writes."""
+        """Keeps vectors. A wider one replaces a narrower one of its key, never the reverse, whoever else writes."""
 
     @abstractmethod
     def items(self) -> Iterator[Entry]:

@@ -1,4 +1,4 @@
-"""How a vector is stored: a header, then blocks of 64 numbers, each followed by a checksum of all that stands before it.
+"""How a vector is stored: a header, then blocks of 64 numbers, each followed by a checksum of all before it.
 
 So the beginning of a value, up to the end of any block, can be verified without the rest: a narrow request reads a
 prefix only. Little-endian throughout::
@@ -40,7 +40,7 @@ def encoded_size(width: int, stored_type: StoredType = "float32") -> int:
 
 
 def prefix_size(width: int) -> int:
-    """Bytes that are enough to read `width` numbers of a value of any width and type: whole blocks of the wider type."""
+    """Bytes that are enough to read `width` numbers of any value: whole blocks of the wider type."""
     return encoded_size(-(-width // _BLOCK) * _BLOCK)
 
 

@@ -30,6 +30,8 @@ class MemoryCache(Cache):
         ttl: Seconds that an entry is good for; by default for ever.
     """
 
+    blocking = False
+
     def __init__(self, *, max_bytes: int = 256 * 2**20, ttl: float | None = None) -> None:
         if max_bytes <= 0 or (ttl is not None and ttl <= 0):
             raise ConfigurationError("max_bytes and ttl of a cache must be positive.")

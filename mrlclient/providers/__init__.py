@@ -1,6 +1,6 @@
 """One file per provider, and what a provider of your own is made of."""
 
-from mrlclient.flow import Answer
+from mrlclient.operations import Answer
 from mrlclient.plan import Batch, Packing
 from mrlclient.providers.base import LocalProvider, LocalReply, Provider
 

@@ -26,8 +26,8 @@ from mrlclient.errors import (
     ResponseContractError,
     ServerError,
 )
-from mrlclient.flow import Answer
 from mrlclient.models import ModelSpec
+from mrlclient.operations import Answer
 from mrlclient.plan import Batch, Packing
 from mrlclient.providers._credentials import Secret, check_base_url
 from mrlclient.providers._http import HTTPTransport, Reply, Request, Transport
@@ -120,6 +120,10 @@ class HostedProvider(Provider):
     def _refused_text(self, message: str) -> int | None:
         """Which text of the batch an error's message refuses, if it names one."""
         return None
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return (self._transport.origin,)
 
     @property
     def packing(self) -> Packing:

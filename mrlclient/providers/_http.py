@@ -51,7 +51,13 @@ class Reply:
 
 
 class Transport(Protocol):
-    """Sends a request and returns the reply, whatever its status; raises only where there is none."""
+    """Sends a request and returns the reply, whatever its status; raises only where there is none.
+
+    Attributes:
+        origin: Where requests go.
+    """
+
+    origin: str
 
     def send(self, request: Request) -> Reply:
         """Sends and waits."""
@@ -85,7 +91,7 @@ class HTTPTransport:
     """
 
     def __init__(self, url: str, key: Secret, provider: str, timeout: float) -> None:
-        self._url = url
+        self.origin = self._url = url
         self._auth = Bearer(key)
         self._provider = provider
         self._timeout = timeout

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrlclient.errors import ResponseContractError
-from mrlclient.flow import Answer
+from mrlclient.operations import Answer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

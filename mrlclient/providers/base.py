@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import anyio.to_thread
 
 from mrlclient.errors import ConfigurationError, MissingExtraError, MRLError, ProviderError
-from mrlclient.flow import Answer
 from mrlclient.models import ModelSpec, find_model
+from mrlclient.operations import Answer
 from mrlclient.plan import Batch, Packing
 
 
@@ -52,6 +52,11 @@ class Provider(ABC):
             UnknownModelError: If there is none; near misses are named.
         """
         return find_model(model if ":" in model else f"{cls.name}:{model}")
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What else than the model and its revision decides a vector, for cache keys: the origin, the file."""
+        return ()
 
     @property
     @abstractmethod

@@ -78,6 +78,14 @@ class Nomic(LocalProvider):
                 )
 
     @property
+    def identity(self) -> tuple[str, ...]:
+        if self._folder is None:
+            return ("hub", self._onnx_file, self._revision or "")
+        # Another file at the same path is another model.
+        stat = (self._folder / self._onnx_file).stat()
+        return ("folder", self._onnx_file, str(self._folder.resolve()), str(stat.st_size), str(stat.st_mtime_ns))
+
+    @property
     def packing(self) -> Packing:
         # Attention costs memory by the square of the longest text: 16,384 padded tokens are eight texts of 2,048.
         return Packing(max_inputs=32, max_tokens=16_384, padded=True, serial=True)

@@ -56,6 +56,10 @@ class OpenAI(HostedProvider):
         super().__init__(model, api_key=api_key, base_url=base_url, timeout=timeout, client=client)
         self._served_name = deployment or self.spec.name
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        return (*super().identity, self._served_name)
+
     def _sdk_transport(self, client: Any, timeout: float) -> Transport:
         from mrlclient.providers._openai_sdk import OpenAISDKTransport
 

@@ -49,6 +49,16 @@ class WordLlama(LocalProvider):
         super().__init__(model)
 
     @property
+    def identity(self) -> tuple[str, ...]:
+        # Imported here: it costs as much as the rest of a first call.
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return (version("wordllama"),)
+        except PackageNotFoundError:
+            return ()
+
+    @property
     def packing(self) -> Packing:
         # The gathered rows of a batch, a KiB a token, stay below 256 MiB.
         return Packing(max_inputs=1024, max_tokens=1 << 18, serial=True)

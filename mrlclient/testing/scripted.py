@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, assert_never
 
 from mrlclient.drivers import SyncDriver
-from mrlclient.flow import CountTokens, Gather, Operation, Send, Sleep
+from mrlclient.operations import CacheKeep, CacheLook, CountTokens, Gather, Join, Operation, Send, Sleep
 
 
 class ScriptedDriver(SyncDriver):
@@ -36,6 +36,12 @@ class ScriptedDriver(SyncDriver):
                 return self._reply(request)
             case CountTokens(texts):
                 return [self._count_tokens(text) for text in texts]
+            case CacheLook(store, fields, texts, width, out):
+                return store.look(fields, texts, width, out)
+            case CacheKeep(store, entries):
+                return store.keep(entries)
+            case Join():
+                raise AssertionError("a script has one call only: there is nobody to wait for")
             case Sleep(seconds):
                 self.slept.append(seconds)
                 return None

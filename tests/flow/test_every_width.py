@@ -7,7 +7,8 @@ import pytest
 
 from mrlclient import catalogue
 from mrlclient.dimensions import resolve
-from mrlclient.flow import Answer, Policy, embed
+from mrlclient.flow import embed
+from mrlclient.operations import Answer, Policy
 from mrlclient.plan import Packing, make_plan
 from mrlclient.retry import RetryPolicy
 from mrlclient.testing import ScriptedDriver

@@ -23,8 +23,9 @@ from mrlclient import (
     ServerError,
 )
 from mrlclient.dimensions import resolve
-from mrlclient.flow import Answer, Policy, embed
+from mrlclient.flow import embed
 from mrlclient.models import find_model
+from mrlclient.operations import Answer, Policy
 from mrlclient.plan import Packing, make_plan
 from mrlclient.retry import RetryPolicy
 from mrlclient.testing import ScriptedDriver

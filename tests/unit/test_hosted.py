@@ -29,7 +29,7 @@ RETRYABLE = {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 52
 def error_of(status, body=b"", headers=None, kind=OpenAI, texts=("canary text",)):
     model = "text-embedding-3-small" if kind is OpenAI else "voyage-4"
     provider = kind(model, api_key="sk-canary-key")
-    batch = Batch(list(texts), 0, resolve(provider.spec, None), None, False)
+    batch = Batch(list(texts), range(len(texts)), resolve(provider.spec, None), None, False)
     return provider._error(Reply(status, headers or {}, body), batch)
 
 
@@ -189,4 +189,4 @@ def test_a_model_of_another_provider_is_refused():
 def test_openai_says_that_it_does_not_cut_texts():
     provider = OpenAI("text-embedding-3-small", api_key="sk-test")
     with pytest.raises(ConfigurationError, match="truncate_input"):
-        provider.encode(Batch(["a"], 0, resolve(provider.spec, None), None, True))
+        provider.encode(Batch(["a"], range(1), resolve(provider.spec, None), None, True))

@@ -24,15 +24,18 @@ def plan_of(given_texts, packing=LARGE, spec=SPEC, **options):
 @given(texts, packings)
 def test_batches_partition_the_distinct_texts(given_texts, packing):
     plan = plan_of(given_texts, packing)
-    sent = [text for batch in plan.batches for text in batch.texts]
+    sent = [text for batch in plan.batches() for text in batch.texts]
     assert sorted(sent) == sorted(set(given_texts))
     assert [plan.texts[row] for row in plan.rows] == given_texts
-    assert [batch.start for batch in plan.batches] == list(np.cumsum([0] + [len(b.texts) for b in plan.batches]))[:-1]
+    assert [row for batch in plan.batches() for row in batch.rows] == list(range(len(plan.texts)))
+    some = list(range(0, len(plan.texts), 2))
+    assert [row for batch in plan.batches(some) for row in batch.rows] == some
+    assert all(plan.texts[r] == t for b in plan.batches(some) for r, t in zip(b.rows, b.texts, strict=True))
 
 
 @given(texts, packings)
 def test_batches_keep_their_bounds(given_texts, packing):
-    for batch in plan_of(given_texts, packing).batches:
+    for batch in plan_of(given_texts, packing).batches():
         sizes = [token_bound(text) for text in batch.texts]
         assert 1 <= len(sizes) <= packing.max_inputs
         tokens = max(sizes) * len(sizes) if packing.padded else sum(sizes)
@@ -53,7 +56,7 @@ def test_tokens_never_exceed_their_bound(text):
 
 def test_texts_of_like_length_go_together():
     plan = plan_of(["a" * n for n in (900, 1, 500, 2, 700)], Packing(2, padded=True))
-    assert [[len(t) for t in batch.texts] for batch in plan.batches] == [[1, 2], [500, 700], [900]]
+    assert [[len(t) for t in batch.texts] for batch in plan.batches()] == [[1, 2], [500, 700], [900]]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ PLUGIN = """
 import numpy as np
 from mrlclient import ModelSpec, Provider
 from mrlclient.errors import UnknownModelError
-from mrlclient.flow import Answer
+from mrlclient.operations import Answer
 from mrlclient.plan import Packing
 
 class Acme(Provider):

@@ -1,0 +1,106 @@
+"""Single flight: a text that many threads and tasks ask for at once goes out once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Flight(Future["NDArray[np.float32] | None"]):
+    """A row under way: it lands as (w,) float32, fails with an error of ours, or lands as None, which hands it over."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+
+@dataclass(slots=True)
+class Claim:
+    """What one call leads, and what it waits for.
+
+    Attributes:
+        led: Positions in the keys that were claimed for which this call has to send.
+        joined: Position -> the flight of somebody else.
+        since: Whether something landed between the look into the cache and the claim.
+    """
+
+    registry: Flights
+    keys: Sequence[bytes]
+    led: list[int]
+    joined: dict[int, Flight]
+    since: bool
+    flights: dict[int, Flight] = field(default_factory=dict)
+
+    def land(self, position: int, row: NDArray[np.float32]) -> None:
+        """A row that this call led is there, and in the cache."""
+        flight = self._leave(position)
+        if flight is not None:
+            flight.set_result(row)
+
+    def fail(self, position: int, error: Exception) -> None:
+        """It is not to be had; all who wait for it are told."""
+        flight = self._leave(position)
+        if flight is not None:
+            flight.set_exception(error)
+
+    def release(self) -> None:
+        """Hands over whatever neither landed nor failed: one of those who wait leads then."""
+        for position in list(self.flights):
+            flight = self._leave(position)
+            if flight is not None:
+                flight.set_result(None)
+
+    def _leave(self, position: int) -> Flight | None:
+        flight = self.flights.pop(position, None)
+        if flight is not None:
+            self.registry.leave(self.keys[position], flight)
+        return flight
+
+
+class Flights:
+    """What is under way in this process towards one cache. Threads and event loops share one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._under_way: dict[bytes, Flight] = {}
+        self._landed = 0
+
+    @property
+    def landed(self) -> int:
+        """How many flights have ended so far."""
+        return self._landed
+
+    def claim(self, keys: Sequence[bytes], width: int, landed: int) -> Claim:
+        """Leads what nobody leads yet, and joins the flights that are wide enough.
+
+        Args:
+            keys: What is missing, all different.
+            width: The width that is needed.
+            landed: `landed` as it was before the cache was looked at.
+        """
+        with self._lock:
+            claim = Claim(self, keys, [], {}, self._landed != landed)
+            for position, key in enumerate(keys):
+                flight = self._under_way.get(key)
+                if flight is not None and flight.width >= width:
+                    claim.joined[position] = flight
+                    continue
+                claim.led.append(position)
+                if flight is None:
+                    claim.flights[position] = self._under_way[key] = Flight(width)
+            return claim
+
+    def leave(self, key: bytes, flight: Flight) -> None:
+        """Takes an ended flight out. By now its row is in the cache, where whoever comes next finds it."""
+        with self._lock:
+            if self._under_way.get(key) is flight:
+                del self._under_way[key]
+            self._landed += 1

@@ -1,0 +1,264 @@
+"""Through the cache: what is there is taken, what somebody else is getting is waited for, the rest is sent and kept.
+
+Pure, as the flow that it is part of.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from mrlclient.errors import InputError, MRLError
+from mrlclient.keys import Entry, Look
+from mrlclient.operations import Answer, CacheKeep, CacheLook, CacheStore, Flow, Join
+from mrlclient.plan import Batch, Plan
+from mrlclient.vectors import truncate_dimensions
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
+
+
+class Claim(Protocol):
+    """What one call leads, and what it waits for; see `mrlclient.cache.flights`."""
+
+    @property
+    def led(self) -> Sequence[int]: ...
+    @property
+    def joined(self) -> Mapping[int, Future[NDArray[np.float32] | None]]: ...
+    @property
+    def since(self) -> bool: ...
+    def land(self, position: int, row: NDArray[np.float32]) -> None: ...
+    def fail(self, position: int, error: Exception) -> None: ...
+    def release(self) -> None: ...
+
+
+class Flights(Protocol):
+    """What is under way towards a cache; see `mrlclient.cache.flights`."""
+
+    @property
+    def landed(self) -> int: ...
+    def claim(self, keys: Sequence[bytes], width: int, landed: int) -> Claim: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caching:
+    """A cache, and what else than the text decides a vector.
+
+    Attributes:
+        store: The cache.
+        flights: What is under way towards it.
+        fields: Origin, model, revision, role, prompt, recipe.
+    """
+
+    store: CacheStore
+    flights: Flights
+    fields: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a batch.
+
+    Attributes:
+        tokens: Tokens paid for; None where the provider did not say.
+        cut_here: Whether a server ignored the width, so that the cut was made here.
+        notes: What the server ignored.
+    """
+
+    tokens: int | None
+    cut_here: bool
+    notes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Cached:
+    """What was not paid for: texts, their tokens, and what those had cost."""
+
+    texts: int = 0
+    tokens: float = 0.0
+    usd: float = 0.0
+
+
+class Keeper(Protocol):
+    """Told of each batch."""
+
+    def keep(self, batch: Batch, answer: Answer) -> Flow[None]:
+        """The batch's vectors are there, and good."""
+        ...
+
+    def failed(self, batch: Batch, error: MRLError) -> None:
+        """They are not to be had. The index of an `InputError` counts within the batch."""
+        ...
+
+
+Send = Callable[["NDArray[np.intp] | None", Keeper | None], Flow[list[Outcome]]]
+
+
+def cache_fields(plan: Plan, identity: Sequence[str]) -> tuple[str, ...]:
+    """Whatever decides a plan's vectors, except the texts and the width.
+
+    Vectors that a server cut are kept with the others of the model only where the catalogue says that its cut equals
+    slice + L2.
+    """
+    spec, requested = plan.spec, plan.resolution.requested
+    whole = requested is None or requested == spec.native_dimensions or spec.server_cut_is_prefix
+    role = plan.task or plan.input_type or ""
+    return (
+        *identity,
+        spec.address,
+        spec.revision or "",
+        role,
+        spec.prompts.get(role, ""),
+        spec.recipe,
+        "truncated" if plan.truncate_input else "whole",
+        "full" if whole else f"server:{requested}",
+    )
+
+
+def in_callers_terms(error: MRLError, plan: Plan, batch: Batch) -> MRLError:
+    """The error with the index that the caller's list has, where it is about one text of a batch."""
+    if not isinstance(error, InputError) or error.index is None:
+        return error
+    index = plan.given_index(batch.rows[error.index])
+    return InputError(f"Text {index}: {error}", index=index)
+
+
+def through_cache(
+    plan: Plan, caching: Caching, send: Send, rows: NDArray[np.float32]
+) -> Flow[tuple[list[Outcome], Cached]]:
+    """Fills `rows`, sending only what neither the cache nor another call has."""
+    taker = _Taker(plan, rows)
+    flights, cached, outcomes = caching.flights, Cached(), list[Outcome]()
+    landed = flights.landed
+    everything = np.arange(len(rows))
+    keys, pending = yield from _take(caching, taker, everything, cached)
+    if keys is None:
+        # The cache failed: so there are no keys, nothing is kept and nothing is shared.
+        return (yield from send(None, None)), cached
+    while len(pending):
+        claim = flights.claim([keys[row] for row in pending], taker.width, landed)
+        landed = flights.landed
+        try:
+            led = pending[list(claim.led)]
+            if claim.since and len(led):
+                # Somebody may have got one of them between the look and the claim.
+                _, still = yield from _take(caching, taker, led, cached)
+                for position in claim.led:
+                    if pending[position] not in still:
+                        claim.land(position, taker.raw[pending[position]].copy())
+                led = still
+            if len(led):
+                outcomes += yield from send(led, _Keeper(plan, caching, claim, keys, pending))
+        finally:
+            claim.release()
+        positions = list(claim.joined)
+        ended = (yield Join([claim.joined[position] for position in positions])) if positions else []
+        handed_over = []
+        for position, outcome in zip(positions, ended, strict=True):
+            row = int(pending[position])
+            if outcome is None:
+                handed_over.append(row)
+            elif isinstance(outcome, BaseException):
+                raise _as_own(outcome, plan, row)
+            else:
+                taker.take_row(row, outcome)
+                cached.texts += 1
+        pending = np.array(handed_over, dtype=np.intp)
+    return outcomes, cached
+
+
+def _take(
+    caching: Caching, taker: _Taker, wanted: NDArray[np.intp], cached: Cached
+) -> Flow[tuple[list[bytes] | None, NDArray[np.intp]]]:
+    """Takes what the cache has of the wanted rows: their keys, and which of them it has not."""
+    everything = len(wanted) == len(taker.raw)
+    out = taker.raw if everything else np.empty((len(wanted), taker.width), dtype=np.float32)
+    texts = taker.plan.texts if everything else [taker.plan.texts[row] for row in wanted]
+    look: Look = yield CacheLook(caching.store, caching.fields, texts, taker.width, out)
+    found = look.found
+    if not everything:
+        taker.raw[wanted[found.mask]] = out[found.mask]
+    usable = taker.take(wanted[found.mask])
+    cached.texts += len(usable)
+    cached.tokens += found.tokens
+    cached.usd += found.usd
+    return look.keys, np.setdiff1d(wanted, usable, assume_unique=True)
+
+
+class _Taker:
+    """Turns rows as a cache has them into rows as the caller wants them.
+
+    Attributes:
+        width: Numbers needed of each row: the full width where the recipe needs the mean over it.
+        raw: (n, width) float32 as the cache has them; the finished rows themselves where the width is the same.
+    """
+
+    def __init__(self, plan: Plan, rows: NDArray[np.float32]) -> None:
+        self.plan = plan
+        self._rows = rows
+        self._center = plan.spec.recipe == "center_slice_l2"
+        self.width = plan.spec.native_dimensions if self._center else plan.resolution.dimensions
+        same = rows.shape[1] == self.width and not self._center
+        self.raw = rows if same else np.empty((len(rows), self.width), dtype=np.float32)
+
+    def take(self, found: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Finishes these rows. Returns those that have a direction at this width."""
+        if len(found) == len(self._rows):
+            truncate_dimensions(self.raw, self._rows.shape[1], center=self._center, out=self._rows)
+        else:
+            self._rows[found] = truncate_dimensions(self.raw[found], self._rows.shape[1], center=self._center)
+        return found[self._rows[found].any(axis=1)]
+
+    def take_row(self, row: int, vector: NDArray[np.float32]) -> None:
+        """Finishes one row that another call got."""
+        self.raw[row] = vector[: self.width]
+        self.take(np.array([row]))
+
+
+@dataclass(slots=True)
+class _Keeper:
+    """Keeps what a batch brought, and lets those who wait for it go on."""
+
+    plan: Plan
+    caching: Caching
+    claim: Claim
+    keys: Sequence[bytes]
+    pending: NDArray[np.intp]
+    _position: dict[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._position = {int(row): position for position, row in enumerate(self.pending)}
+
+    def keep(self, batch: Batch, answer: Answer) -> Flow[None]:
+        price = (self.plan.spec.usd_per_million_tokens or 0.0) / 1e6
+        lengths = [len(text) for text in batch.texts]
+        # A server counts a request's tokens, not a text's: each text gets its share by length.
+        shares = [length * (answer.tokens or 0) / sum(lengths) for length in lengths]
+        entries = [
+            Entry(self.keys[row], vector, self.plan.spec.address, tokens, tokens * price)
+            for row, vector, tokens in zip(batch.rows, answer.vectors, shares, strict=True)
+        ]
+        yield CacheKeep(self.caching.store, entries)
+        for row, vector in zip(batch.rows, answer.vectors, strict=True):
+            self.claim.land(self._position[int(row)], vector)
+
+    def failed(self, batch: Batch, error: MRLError) -> None:
+        # A refused text is that text's fault: the others of the batch are handed over, and asked for again.
+        refused = error.index if isinstance(error, InputError) else None
+        rows = batch.rows if refused is None else batch.rows[refused : refused + 1]
+        for row in rows:
+            self.claim.fail(self._position[int(row)], error)
+
+
+def _as_own(error: BaseException, plan: Plan, row: int) -> BaseException:
+    """Another call's error as this call's: a copy, because a traceback belongs to one raise."""
+    if isinstance(error, InputError):
+        index = plan.given_index(row)
+        return InputError(f"Text {index}: {error}", index=index)
+    return copy.copy(error)
