@@ -1,5 +1,6 @@
 # make demo    installs what the demo needs, and runs it: real text, real embeddings, no key, no network afterwards
 # make test    installs everything, and runs all tests
+# make test-all  does that, and runs the long rounds: processes killed at random, files damaged in hundreds of ways
 # make check   installs the checkers, and runs them
 # Each makes .venv where it is missing, and installs again only after pyproject.toml has changed.
 
@@ -7,13 +8,16 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format docs clean
+.PHONY: demo test test-all check format docs clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/mrlclient demo
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest
+
+test-all: test
+	$(VENV)/bin/python -m pytest -m soak
 
 check: $(VENV)/.check
 	$(VENV)/bin/ruff check .
