@@ -185,10 +185,12 @@ def _take(
     if not everything:
         taker.raw[wanted[found.mask]] = out[found.mask]
     usable = taker.take(wanted[found.mask])
-    cached.texts += len(usable)
+    cached.texts += int(usable.sum())
     cached.tokens += found.tokens
     cached.usd += found.usd
-    return look.keys, np.setdiff1d(wanted, usable, assume_unique=True)
+    missing = ~found.mask
+    missing[found.mask] = ~usable
+    return look.keys, wanted[missing]
 
 
 class _Taker:
@@ -207,13 +209,14 @@ class _Taker:
         same = rows.shape[1] == self.width and not self._center
         self.raw = rows if same else np.empty((len(rows), self.width), dtype=np.float32)
 
-    def take(self, found: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Finishes these rows. Returns those that have a direction at this width."""
+    def take(self, found: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Finishes these rows. Returns for each whether it has a direction at this width."""
         if len(found) == len(self._rows):
             truncate_dimensions(self.raw, self._rows.shape[1], center=self._center, out=self._rows)
         else:
             self._rows[found] = truncate_dimensions(self.raw[found], self._rows.shape[1], center=self._center)
-        return found[self._rows[found].any(axis=1)]
+        usable: NDArray[np.bool_] = self._rows[found].any(axis=1)
+        return usable
 
     def take_row(self, row: int, vector: NDArray[np.float32]) -> None:
         """Finishes one row that another call got."""

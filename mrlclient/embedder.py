@@ -95,6 +95,7 @@ class Embedder:
         self._truncate_input = truncate_input
         self._fetch_native = fetch == "native"
         self._cache = None if cache is None else _guarded(cache)
+        self._identity = () if cache is None else self._provider.identity
         # A cache that was given as an object is the caller's to close.
         self._owns_cache = isinstance(cache, str | Path)
         self._closed = False
@@ -250,7 +251,7 @@ class Embedder:
     def _caching(self, plan: Plan) -> Caching | None:
         if self._cache is None:
             return None
-        return Caching(self._cache, self._cache.flights, cache_fields(plan, self._provider.identity))
+        return Caching(self._cache, self._cache.flights, cache_fields(plan, self._identity))
 
     def _close_cache(self) -> None:
         if self._cache is not None and self._owns_cache:
