@@ -91,6 +91,10 @@ class Embedder:
             check_narrow(spec, width, on_narrow)
         # Only now, so that a width that cannot be had is said before a key is missed.
         self._provider = model if isinstance(model, Provider) else registry.create(spec)
+        if truncate_input and not self._provider.truncates_input:
+            raise ConfigurationError(
+                f"{spec.provider} does not cut over-long texts. Cut them yourself, and leave truncate_input out."
+            )
         self._policy = Policy(RetryPolicy(max_attempts), max_concurrency, on_narrow)
         self._truncate_input = truncate_input
         self._fetch_native = fetch == "native"

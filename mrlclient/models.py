@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import resources
@@ -83,27 +83,45 @@ class ModelSpec:
         def refuse(problem: str) -> ConfigurationError:
             return ConfigurationError(f"ModelSpec {self.provider!r}:{self.name!r}: {problem}")
 
-        if not (self.provider and self.name):
-            raise refuse("provider and name must not be empty")
+        for name in ("provider", "name"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value) or (name == "provider" and ":" in value):
+                raise refuse(f"{name} must be a name, not {value!r}")
         for name in ("native_dimensions", "max_inputs", "max_input_tokens", "max_request_tokens", "smallest_evaluated"):
             value = getattr(self, name)
             optional = name != "native_dimensions"
             if not (is_width(value) or (optional and value is None)):
                 raise refuse(f"{name} must be a positive integer, not {value!r}")
-        if not isinstance(self.matryoshka, bool):
-            raise refuse("matryoshka must be True or False")
+        for name in ("matryoshka", "server_cut_is_prefix", "unit_length"):
+            if not isinstance(getattr(self, name), bool):
+                raise refuse(f"{name} must be True or False")
+        if self.smallest_evaluated is not None and self.smallest_evaluated > self.native_dimensions:
+            raise refuse(f"smallest_evaluated must be at most native_dimensions, {self.native_dimensions}")
+        if self.default_input_type not in (None, *get_args(InputType)):
+            raise refuse(f"default_input_type must be 'query', 'document' or None, not {self.default_input_type!r}")
+        price = self.usd_per_million_tokens
+        if price is not None and not price >= 0:
+            raise refuse(f"usd_per_million_tokens must not be negative: {price!r}")
         if self.recipe not in get_args(Recipe):
             raise refuse(f"recipe must be one of {', '.join(get_args(Recipe))}, not {self.recipe!r}")
         widths = self.server_dimensions
         if widths is not None and not self.matryoshka:
             raise refuse("server_dimensions needs matryoshka=True: a model with one width takes no parameter")
         if widths is not None and widths != "any":
-            if not widths or not all(is_width(d) and d <= self.native_dimensions for d in widths):
+            if not isinstance(widths, Sequence) or not widths or not all(map(self._gives, widths)):
                 raise refuse(f"server_dimensions must lie in 1 to {self.native_dimensions}, not {widths!r}")
             object.__setattr__(self, "server_dimensions", tuple(sorted(set(widths))))
+        if widths is not None and self.recipe == "center_slice_l2":
+            raise refuse("center_slice_l2 needs server_dimensions=None: the mean is taken over the full width")
+        known = (*get_args(InputType), *get_args(Task))
+        if not isinstance(self.prompts, Mapping) or not set(self.prompts) <= set(known):
+            raise refuse(f"prompts must map some of {', '.join(known)} to what is put before a text")
         object.__setattr__(self, "space", self.space or f"{self.provider}/{self.name}")
         for name in ("prompts", "checksums", "sources"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def _gives(self, width: object) -> bool:
+        return is_width(width) and isinstance(width, int) and width <= self.native_dimensions
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A mappingproxy does not pickle, so the plain values travel.

@@ -49,6 +49,12 @@ _BYTES_PER_NUMBER = 24
 #: Bytes of an answer around its numbers, for each vector.
 _BYTES_PER_VECTOR = 256
 
+#: Characters of a server's words that are quoted at most.
+_MAX_QUOTE = 400
+
+#: As many characters in a row that stand in a text too are taken for an echo of it; a shorter text, whole.
+_ECHO, _SHORTEST_ECHO = 16, 4
+
 _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pa|al)-[\w*-]+")
 
 
@@ -154,12 +160,12 @@ class HostedProvider(Provider):
         said, code = self._read_error(reply)
         index = self._refused_text(said) if reply.status == 400 else None
         if index is not None and index < len(batch.texts):
-            return InputError(f"{self.name} refused it: {_scrubbed(said, batch)}", index=index)
+            return InputError(f"{self.name} refused it{_quoted(said, batch)}", index=index)
         status = reply.status
         wait = _retry_after(reply.headers)
         kind, retryable = _classify(status, code)
         retryable = retryable and reply.headers.get("x-should-retry") != "false"
-        message = f"{self.name} answered {status}" + (f": {_scrubbed(said, batch)}" if said else "")
+        message = f"{self.name} answered {status}{_quoted(said, batch)}"
         if wait is not None and retryable:
             message += f" (it asks to wait {wait:g} s)"
         return kind(
@@ -209,13 +215,19 @@ def _classify(status: int, code: str | None) -> tuple[type[ProviderError], bool]
     return ResponseContractError, True
 
 
-def _scrubbed(message: str, batch: Batch) -> str:
-    """A server's words without the texts and keys that it may echo, cut to a line."""
-    for text in sorted(set(batch.texts), key=len, reverse=True):
-        message = message.replace(text, "…")
-    message = _LOOKS_LIKE_A_KEY.sub("…", message)
-    line = " ".join(message.split())
-    return line if len(line) <= 400 else line[:400] + "…"
+def _quoted(message: str, batch: Batch) -> str:
+    """A server's words, cut to a line, without keys; nothing at all where they may echo a text."""
+    line = _LOOKS_LIKE_A_KEY.sub("…", " ".join(message.split()))
+    if len(line) > _MAX_QUOTE:
+        line = line[:_MAX_QUOTE] + "…"
+    texts = [" ".join(text.split()) for text in batch.texts]
+    # A server may shorten a text, or escape it as JSON does, so every stretch of its words is looked for.
+    haystack = "\n".join([*texts, *(json.dumps(text) for text in texts)])
+    stretches = {line[i : i + _ECHO] for i in range(len(line) - _ECHO + 1)}
+    echoed = any(stretch in haystack for stretch in stretches) or any(
+        text in line for text in texts if _SHORTEST_ECHO <= len(text) < _ECHO
+    )
+    return f": {line}" if line and not echoed else ""
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -26,10 +26,12 @@ class Provider(ABC):
         name: The part of an address before the colon.
         spec: The model.
         counts_tokens: Whether `count_tokens` works.
+        truncates_input: Whether it can embed the beginning of an over-long text.
     """
 
     name: ClassVar[str]
     counts_tokens: bool = False
+    truncates_input: bool = True
 
     def __init__(self, model: str | ModelSpec) -> None:
         self.spec = model if isinstance(model, ModelSpec) else self.find_spec(model)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mrlclient.errors import ConfigurationError
 from mrlclient.models import ModelSpec
 from mrlclient.plan import Batch
 from mrlclient.providers._hosted import HostedProvider
@@ -42,6 +41,7 @@ class OpenAI(HostedProvider):
     key_variable: ClassVar[str] = "OPENAI_API_KEY"
     base_url_variable: ClassVar[str | None] = "OPENAI_BASE_URL"
     default_max_inputs: ClassVar[int] = 2048
+    truncates_input = False
 
     def __init__(
         self,
@@ -69,8 +69,6 @@ class OpenAI(HostedProvider):
         return "https://api.openai.com/v1"
 
     def _fields(self, batch: Batch) -> dict[str, Any]:
-        if batch.truncate_input:
-            raise ConfigurationError("OpenAI does not cut over-long texts. Cut them yourself, without truncate_input.")
         requested = batch.resolution.requested
         fields: dict[str, Any] = {"model": self._served_name}
         return fields if requested is None else fields | {"dimensions": requested}

@@ -7,6 +7,7 @@ from mrlclient import (
     AuthenticationError,
     BadRequestError,
     ConfigurationError,
+    Embedder,
     InputError,
     MissingCredentialsError,
     OpenAI,
@@ -77,12 +78,20 @@ def test_an_index_that_was_not_sent_is_no_input_error():
     [
         {"error": {"message": "Incorrect API key provided: sk-canary-key. canary text is no good"}},
         {"error": {"message": "canary text " * 400}},
+        {"error": {"message": "Invalid input: A canary that a server sho..."}},
+        {"error": {"message": r'Invalid input: says \"canary\" and more'}},
     ],
 )
 def test_what_a_server_echoes_is_left_out(body):
-    message = str(error_of(401, body))
-    assert "canary" not in message
-    assert len(message) < 500
+    texts = ("canary text", "A canary that a server shortens", 'it says "canary" and more')
+    error = error_of(401, body, texts=texts)
+    assert "canary" not in str(error)
+    assert len(str(error)) < 500
+
+
+def test_a_servers_words_are_kept_whole_where_they_echo_nothing():
+    said = "Your account is not active, please check your billing details on our website."
+    assert str(error_of(403, {"error": {"message": said}}, texts=("e", "a"))).endswith(said)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>canary</html>", b"[1]", b'{"error": "canary"}', b"[" * 99_999])
@@ -187,6 +196,5 @@ def test_a_model_of_another_provider_is_refused():
 
 
 def test_openai_says_that_it_does_not_cut_texts():
-    provider = OpenAI("text-embedding-3-small", api_key="sk-test")
     with pytest.raises(ConfigurationError, match="truncate_input"):
-        provider.encode(Batch(["a"], range(1), resolve(provider.spec, None), None, True))
+        Embedder(OpenAI("text-embedding-3-small", api_key="sk-test"), truncate_input=True)

@@ -102,6 +102,17 @@ def test_an_unknown_provider_names_near_misses():
         {"matryoshka": False, "server_dimensions": "any"},
         {"max_inputs": 0},
         {"smallest_evaluated": -1},
+        {"smallest_evaluated": 9},
+        {"recipe": "center_slice_l2", "server_dimensions": "any"},
+        {"server_dimensions": 4},
+        {"default_input_type": "passage"},
+        {"prompts": {"quary": "find: "}},
+        {"prompts": ["find: "]},
+        {"usd_per_million_tokens": -1},
+        {"usd_per_million_tokens": float("nan")},
+        {"unit_length": "no"},
+        {"provider": "open:ai"},
+        {"name": 3},
     ],
 )
 def test_a_spec_that_contradicts_itself_is_refused(values):

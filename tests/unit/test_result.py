@@ -41,6 +41,7 @@ def test_at_minds_narrow_widths():
 def test_it_is_an_array():
     result = result_of()
     assert np.asarray(result) is result.embeddings
+    assert result.at(result.dimensions) is result.embeddings
     assert np.array(result) is not result.embeddings
     assert (np.asarray(result) @ result[0]).shape == (3,)
     assert [row.shape for row in result] == [(256,)] * 3
