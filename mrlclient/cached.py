@@ -215,8 +215,7 @@ class _Taker:
             truncate_dimensions(self.raw, self._rows.shape[1], center=self._center, out=self._rows)
         else:
             self._rows[found] = truncate_dimensions(self.raw[found], self._rows.shape[1], center=self._center)
-        usable: NDArray[np.bool_] = self._rows[found].any(axis=1)
-        return usable
+        return np.asarray(self._rows[found].any(axis=1))
 
     def take_row(self, row: int, vector: NDArray[np.float32]) -> None:
         """Finishes one row that another call got."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+import queue
+import threading
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar, assert_never
 
@@ -32,11 +33,16 @@ class Performer(Protocol):
         ...
 
 
+class _AbandonedError(BaseException):
+    """Another flow of the same `Gather` failed, or the caller was interrupted."""
+
+
 class SyncDriver:
     """Runs a flow in this thread; a `Gather` of several flows takes threads of its own."""
 
-    def __init__(self, performer: Performer) -> None:
+    def __init__(self, performer: Performer, stop: threading.Event | None = None) -> None:
         self._performer = performer
+        self._stop = stop or threading.Event()
 
     def run(self, flow: Flow[T]) -> T:
         """Runs a flow to its end and returns its result, or raises what it raises."""
@@ -60,6 +66,8 @@ class SyncDriver:
     def _perform(self, operation: Operation) -> Any:
         match operation:
             case Send(request):
+                if self._stop.is_set():
+                    raise _AbandonedError
                 return self._performer.send(request)
             case CountTokens(texts):
                 return self._performer.count_tokens(texts)
@@ -71,7 +79,8 @@ class SyncDriver:
                 wait(flights)
                 return [_ended(flight) for flight in flights]
             case Sleep(seconds):
-                time.sleep(seconds)
+                if self._stop.wait(seconds):
+                    raise _AbandonedError
                 return None
             case Gather(flows, limit):
                 return self._gather(flows, limit)
@@ -81,16 +90,31 @@ class SyncDriver:
     def _gather(self, flows: Any, limit: int) -> list[Any]:
         if len(flows) <= 1 or limit == 1:
             return [self.run(flow) for flow in flows]
-        with ThreadPoolExecutor(min(limit, len(flows)), "mrlclient") as pool:
-            futures = [pool.submit(self.run, flow) for flow in flows]
+        results: list[Any] = [None] * len(flows)
+        remaining = iter(enumerate(flows))
+        ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        stop = threading.Event()
+
+        def work() -> None:
+            failure = None
             try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-        failed = (future.exception() for future in futures if future.done() and not future.cancelled())
-        if error := next((error for error in failed if error is not None), None):
-            raise error
-        return [future.result() for future in futures]
+                for i, flow in remaining:
+                    results[i] = SyncDriver(self._performer, stop).run(flow)
+            except BaseException as error:
+                failure = error
+            ended.put(failure)
+
+        workers = [threading.Thread(target=work, name="mrlclient", daemon=True) for _ in range(min(limit, len(flows)))]
+        try:
+            for worker in workers:
+                worker.start()
+            for _ in workers:
+                if (failure := ended.get()) is not None:
+                    raise failure
+        finally:
+            # Nobody is waited for: a request under way may take a minute, and only a cache has a use for its answer.
+            stop.set()
+        return results
 
 
 class AsyncDriver:

@@ -55,7 +55,7 @@ class Embedder:
         fetch: With `"native"` the full width is asked for whatever is wanted, so that the cache has every width of a
             text from then on. With `"requested"` only what is wanted.
         max_attempts: Attempts at one request, the first included.
-        max_concurrency: Requests under way at once.
+        max_concurrency: Requests of one call under way at once.
 
     Raises:
         UnknownProviderError: If nobody offers the provider.
@@ -229,6 +229,9 @@ class Embedder:
         await self.aclose()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_provider"):
+            # The constructor failed; whoever prints its locals gets here.
+            return "Embedder(...)"
         return f"Embedder({self.model!r}, dimensions={self.dimensions})"
 
     def _flow(

@@ -75,7 +75,13 @@ def _refuse_long_texts(plan: Plan, dialect: Dialect) -> Flow[None]:
     suspects = [row for row, text in enumerate(plan.texts) if token_bound(text) > limit]
     if not suspects:
         return
-    counts = yield CountTokens([plan.texts[row] for row in suspects])
+    failure = None
+    try:
+        counts = yield CountTokens([plan.texts[row] for row in suspects])
+    except Exception as error:
+        counts, failure = [], _ours(error, dialect)
+    if failure is not None:
+        raise failure
     long = {plan.given_index(row): count for row, count in zip(suspects, counts, strict=True) if count > limit}
     if long:
         index = min(long)
@@ -93,16 +99,14 @@ def _embed_batch(
     request = dialect.encode(batch)
 
     def attempt() -> Flow[tuple[Answer, Outcome]]:
-        reply, failure = None, None
         try:
             reply = yield Send(request)
+            answer = dialect.decode(reply, batch)
+            return answer, _finish(plan, batch, answer, rows)
         except Exception as error:
-            failure = error if isinstance(error, MRLError) else dialect.translate(error)
-        if failure is not None:
-            # Raised out here, so that the foreign error, which may hold a key or a text, is not its context.
-            raise failure
-        answer = dialect.decode(reply, batch)
-        return answer, _finish(plan, batch, answer, rows)
+            failure = _ours(error, dialect)
+        # Raised out here, so that the foreign error, which may hold a key or a text, is not its context.
+        raise failure
 
     failed: MRLError
     try:
@@ -115,6 +119,10 @@ def _embed_batch(
     if keeper is not None:
         keeper.failed(batch, failed)
     raise in_callers_terms(failed, plan, batch)
+
+
+def _ours(error: Exception, dialect: Dialect) -> MRLError:
+    return error if isinstance(error, MRLError) else dialect.translate(error)
 
 
 def _with_retries(attempt: Callable[[], Flow[T]], policy: RetryPolicy) -> Flow[T]:

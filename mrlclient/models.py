@@ -67,7 +67,7 @@ class ModelSpec:
     score_name: str | None = None
     recipe: Recipe = "slice_l2"
     unit_length: bool = False
-    prompts: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict, hash=False)
     default_input_type: InputType | None = None
     max_inputs: int | None = None
     max_input_tokens: int | None = None
@@ -75,7 +75,7 @@ class ModelSpec:
     usd_per_million_tokens: float | None = None
     repository: str | None = None
     revision: str | None = None
-    checksums: Mapping[str, str] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict, hash=False)
     status: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 

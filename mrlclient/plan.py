@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
@@ -119,7 +119,8 @@ def make_plan(
     role, prompt = _role(spec, input_type, task)
     given = _checked_texts(texts)
     distinct = list(dict.fromkeys(given))
-    sizes = [token_bound(text) for text in distinct]
+    # The allowance covers a provider's own prompt; one that is put here is counted.
+    sizes = [token_bound(text) + len(prompt.encode("utf-8")) for text in distinct]
     if packing.padded:
         order = sorted(range(len(distinct)), key=sizes.__getitem__)
         distinct, sizes = [distinct[i] for i in order], [sizes[i] for i in order]
@@ -148,10 +149,14 @@ def _role(spec: ModelSpec, input_type: InputType | None, task: Task | None) -> t
 def _checked_texts(texts: Iterable[str]) -> list[str]:
     if isinstance(texts, str | bytes):
         raise InputError("Pass a list of texts, not one text; embed_query takes a single one.")
+    if isinstance(texts, Mapping):
+        raise InputError(f"Pass a list of texts, not {type(texts).__name__}: its keys would be embedded.")
     try:
-        given = list(texts)
+        iterator = iter(texts)
     except TypeError:
         raise InputError(f"Pass a list of texts, not {type(texts).__name__}.") from None
+    # An error of the caller's own generator is the caller's to see.
+    given = list(iterator)
     for index, text in enumerate(given):
         if not isinstance(text, str):
             raise InputError(f"Text {index} is {type(text).__name__}, not a string.", index=index)
@@ -170,7 +175,8 @@ def _checked_texts(texts: Iterable[str]) -> list[str]:
                 "Decode its bytes with errors='replace' first.",
                 index=index,
             )
-    return given
+    # Plain strings: a subclass may have an equality of its own, and two texts would share one vector.
+    return [text if type(text) is str else str.__str__(text) for text in given]
 
 
 def token_bound(text: str) -> int:

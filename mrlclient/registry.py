@@ -36,7 +36,7 @@ def provider_class(name: str) -> type[Provider]:
     """
     from mrlclient.providers.base import Provider
 
-    path = catalogue().providers.get(name)
+    path = catalogue().providers.get(catalogue().aliases.get(name, name))
     if path is not None:
         module, _, attribute = path.partition(":")
         found = getattr(import_module(module), attribute)

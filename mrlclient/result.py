@@ -12,7 +12,7 @@ from mrlclient._warn import warn_user
 from mrlclient.dimensions import OnNarrow, Reduction, check_width, narrowness
 from mrlclient.errors import DimensionsOutOfRangeError, NarrowDimensionsWarning
 from mrlclient.models import InputType, ModelSpec, Task
-from mrlclient.vectors import truncate_dimensions
+from mrlclient.vectors import first_unusable_row, truncate_dimensions
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -108,7 +108,15 @@ class EmbeddingResult:
         if width == self.dimensions:
             return self.embeddings
         check_narrow(self.spec, width, self.on_narrow)
-        return truncate_dimensions(self.embeddings, width)
+        cut = truncate_dimensions(self.embeddings, width)
+        if (bad := first_unusable_row(cut)) is not None:
+            raise DimensionsOutOfRangeError(
+                f"Row {bad[0]} is {bad[1]} in its first {width} dimensions: it has no direction there. Take more.",
+                model=self.spec.address,
+                dimensions=width,
+                native_dimensions=self.spec.native_dimensions,
+            )
+        return cut
 
     def __repr__(self) -> str:
         return (

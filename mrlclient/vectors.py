@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mrlclient.errors import DimensionsOutOfRangeError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -37,7 +39,15 @@ def truncate_dimensions(
 
     Returns:
         (n, dimensions) float32, C-contiguous, unit rows. An all-zero row stays zero.
+
+    Raises:
+        DimensionsOutOfRangeError: If the vectors are not that wide.
     """
+    if vectors.ndim != 2 or not 1 <= dimensions <= vectors.shape[1]:
+        raise DimensionsOutOfRangeError(
+            f"dimensions={dimensions!r} cannot be cut from an array of shape {vectors.shape}: take (n, D) and 1 to D.",
+            dimensions=dimensions,
+        )
     if out is None:
         out = np.empty((len(vectors), dimensions), dtype=np.float32)
     for start in range(0, len(vectors), _BLOCK_ROWS):
@@ -61,6 +71,8 @@ def l2_normalize(vectors: NDArray[np.float32], *, out: NDArray[np.float32] | Non
     Returns:
         (n, d) float32, unit rows. An all-zero row stays zero.
     """
+    if vectors.dtype.kind != "f":
+        vectors = vectors.astype(np.float32)
     with np.errstate(over="ignore", under="ignore"):
         squares = np.vecdot(vectors, vectors)
         # Squares of very large or very small numbers leave float32's range: such rows are scaled by their peak first.

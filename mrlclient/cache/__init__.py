@@ -34,7 +34,7 @@ def open_cache(where: str | Path | Cache) -> Cache:
 
     Args:
         where: `"memory:"`; a path or `"sqlite:PATH"` (`~` is the home folder); `"redis://…"`, `"rediss://…"`,
-            `"valkey://…"` or `"valkeys://…"`; or a cache, which is returned as it is. For a bound, a lifetime or a
+            `"valkey://…"`, `"valkeys://…"` or `"unix://…"`; or a cache, which is returned as it is. For a bound, a lifetime or a
             type, make a `MemoryCache`, `SQLiteCache` or `RedisCache` yourself.
 
     Raises:
@@ -52,7 +52,7 @@ def open_cache(where: str | Path | Cache) -> Cache:
         from mrlclient.cache.memory import MemoryCache
 
         return MemoryCache()
-    if scheme in ("redis", "rediss", "valkey", "valkeys") and colon:
+    if scheme in ("redis", "rediss", "valkey", "valkeys", "unix") and colon:
         from mrlclient.cache.redis import RedisCache
 
         return RedisCache(where)

@@ -29,6 +29,7 @@ _SUM_BYTES = 8
 _MAGIC = b"MRLV"
 _VERSION = 1
 _HEADER = struct.Struct("<4sBBHIfdd64s")
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
 _SUM = struct.Struct("<Q")
 _TYPES: dict[int, np.dtype[np.floating]] = {1: np.dtype("<f4"), 2: np.dtype("<f2")}
 _CODES: dict[str, int] = {"float32": 1, "float16": 2}
@@ -36,7 +37,7 @@ _CODES: dict[str, int] = {"float32": 1, "float16": 2}
 
 def encoded_size(width: int, stored_type: StoredType = "float32") -> int:
     """Bytes of a value of this width, or of the beginning of a wider one that holds as many numbers."""
-    return _HEADER.size + width * _TYPES[_CODES[stored_type]].itemsize + -(-width // _BLOCK) * _SUM_BYTES
+    return _size(width, _TYPES[_CODES[stored_type]])
 
 
 def prefix_size(width: int) -> int:
@@ -45,7 +46,9 @@ def prefix_size(width: int) -> int:
 
 
 def encode(entry: Entry, stored_type: StoredType = "float32") -> bytes:
-    """The value of an entry."""
+    """The value of an entry; as float32 where a number is beyond float16."""
+    if stored_type == "float16" and np.abs(entry.vector).max(initial=0.0) > _FLOAT16_MAX:
+        stored_type = "float32"
     code = _CODES[stored_type]
     model = entry.model.encode("utf-8")[:64]
     created = entry.created or time.time()
@@ -101,8 +104,9 @@ def decode(key: bytes, value: bytes) -> Entry:
     Raises:
         CorruptEntryError: If it is not what was stored.
     """
-    width, _, tokens, usd, created, model = _header(value)
-    if len(value) > encoded_size(width):
+    width, dtype, tokens, usd, created, model = _header(value)
+    if len(value) != _size(width, dtype):
+        # Looked at before the memory is taken: nothing of a header is believed yet.
         raise CorruptEntryError
     vector = np.empty(width, dtype=np.float32)
     decode_into(value, vector)
@@ -116,6 +120,10 @@ def stored_width(value: bytes) -> int:
         CorruptEntryError: If it has no header.
     """
     return _header(value)[0]
+
+
+def _size(width: int, dtype: np.dtype[np.floating]) -> int:
+    return _HEADER.size + width * dtype.itemsize + -(-width // _BLOCK) * _SUM_BYTES
 
 
 def _header(value: bytes) -> tuple[int, np.dtype[np.floating], float, float, float, bytes]:

@@ -32,6 +32,7 @@ class GuardedCache:
         self.flights = cache.flights
         self._rests_until = 0.0
         self._warned = False
+        self._closed = False
 
     @property
     def blocking(self) -> bool:
@@ -40,7 +41,7 @@ class GuardedCache:
 
     def look(self, fields: Sequence[str], texts: Sequence[str], width: int, out: NDArray[np.float32]) -> Look:
         """Makes the texts' keys and asks for their rows, as `Cache.get_many`; without keys where that fails."""
-        if time.monotonic() >= self._rests_until:
+        if self._is_up():
             try:
                 keys = KeyMaker(self.cache.secret, fields).keys(texts)
                 return Look(keys, self.cache.get_many(keys, width, out))
@@ -50,18 +51,22 @@ class GuardedCache:
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """As `Cache.set_many`; nothing is kept where that fails."""
-        if time.monotonic() >= self._rests_until:
+        if self._is_up():
             try:
                 self.cache.set_many(entries)
             except Exception as error:
                 self._failed(error)
 
     def close(self) -> None:
-        """Closes the cache."""
+        """Closes the cache. What comes later, of a batch that was under way, finds and keeps nothing."""
+        self._closed = True
         try:
             self.cache.close()
         except Exception as error:
             self._failed(error)
+
+    def _is_up(self) -> bool:
+        return not self._closed and time.monotonic() >= self._rests_until
 
     def _failed(self, error: Exception) -> None:
         self._rests_until = time.monotonic() + _REST

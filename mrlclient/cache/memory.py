@@ -86,7 +86,8 @@ class MemoryCache(Cache):
 
     def items(self) -> Iterator[Entry]:
         with self._lock:
-            held = list(self._entries.values())
+            oldest = self._oldest()
+            held = [entry for entry in self._entries.values() if entry.created >= oldest]
         return iter(held)
 
     def stats(self) -> CacheStats:

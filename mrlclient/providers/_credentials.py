@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ import httpx2
 
 from mrlclient.errors import ConfigurationError
 
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_LOOPBACK = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1")
 
 
 class Secret:
@@ -24,6 +25,10 @@ class Secret:
     def reveal(self) -> str:
         """The key itself."""
         return self._value
+
+    def is_sendable(self) -> bool:
+        """Whether a header can carry it. What h11 refuses it quotes, so that it must be refused before."""
+        return bool(self._value) and all("!" <= character <= "~" for character in self._value)
 
     def __repr__(self) -> str:
         return "Secret('***')"
@@ -54,10 +59,16 @@ def check_base_url(base_url: str) -> str:
         hostname = parts.hostname
     except ValueError:
         parts, hostname = urlsplit(""), None
-    if not hostname or parts.scheme not in ("http", "https"):
+    if (
+        not hostname
+        or parts.query
+        or parts.fragment
+        or any(c.isspace() for c in base_url)
+        or parts.scheme not in ("http", "https")
+    ):
         raise ConfigurationError("base_url is not an http(s) URL, such as 'https://api.openai.com/v1'.")
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError("base_url holds a user name or a password. Pass the key as api_key instead.")
-    if parts.scheme == "http" and hostname not in _LOOPBACK:
+    if parts.scheme == "http" and not _LOOPBACK.fullmatch(hostname):
         raise ConfigurationError(f"A key would travel unencrypted to {hostname}. Use https.")
     return base_url.rstrip("/")

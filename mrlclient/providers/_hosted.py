@@ -30,7 +30,8 @@ from mrlclient.models import ModelSpec
 from mrlclient.operations import Answer
 from mrlclient.plan import Batch, Packing
 from mrlclient.providers._credentials import Secret, check_base_url
-from mrlclient.providers._http import HTTPTransport, Reply, Request, Transport
+from mrlclient.providers._exchange import Reply, Request, Transport
+from mrlclient.providers._http import HTTPTransport
 from mrlclient.providers._wire import decode_embeddings
 from mrlclient.providers.base import Provider
 
@@ -55,6 +56,8 @@ _MAX_QUOTE = 400
 #: As many characters in a row that stand in a text too are taken for an echo of it; a shorter text, whole.
 _ECHO, _SHORTEST_ECHO = 16, 4
 
+_PLACE = re.compile(r"\[\d+\]| at index \d+")
+
 _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pa|al)-[\w*-]+")
 
 
@@ -75,7 +78,7 @@ class HostedProvider(Provider):
         self, model: str | ModelSpec, *, api_key: str | None, base_url: str | None, timeout: float, client: Any
     ) -> None:
         super().__init__(model)
-        if not 0 < timeout < math.inf:
+        if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
         if client is None:
             self._transport = self._http_transport(api_key, base_url, timeout)
@@ -95,21 +98,25 @@ class HostedProvider(Provider):
                 f"base_url is given without its key. Pass api_key too: {self.key_variable} is not sent to another host."
             )
         if api_key is None:
-            api_key = os.environ.get(self.key_variable, "").strip()
-            if not api_key:
+            key = Secret(os.environ.get(self.key_variable, "").strip())
+            if not key.reveal():
                 raise MissingCredentialsError(
                     f"No key for {self.name}. Set {self.key_variable}, or pass api_key=.", variable=self.key_variable
                 )
-        if not api_key or not api_key.isascii() or any(c.isspace() for c in api_key):
+        elif isinstance(api_key, str):
+            key = Secret(api_key)
+        else:
+            raise ConfigurationError(f"api_key must be a string, not {type(api_key).__name__}.")
+        if not key.is_sendable():
             raise MissingCredentialsError(
-                f"The key for {self.name} is empty, or holds blanks or characters outside ASCII.",
+                f"The key for {self.name} is empty, or holds blanks, control characters or others outside ASCII.",
                 variable=self.key_variable,
             )
         if base_url is None and self.base_url_variable is not None:
             # As with the vendor's own client, it holds for a key given in code too.
             base_url = os.environ.get(self.base_url_variable, "").strip() or None
-        url = check_base_url(self._default_base_url(api_key) if base_url is None else base_url) + "/embeddings"
-        return HTTPTransport(url, Secret(api_key), self.name, timeout)
+        url = check_base_url(self._default_base_url(key.reveal()) if base_url is None else base_url) + "/embeddings"
+        return HTTPTransport(url, key, self.name, timeout)
 
     @abstractmethod
     def _default_base_url(self, api_key: str) -> str:
@@ -160,6 +167,8 @@ class HostedProvider(Provider):
         said, code = self._read_error(reply)
         index = self._refused_text(said) if reply.status == 400 else None
         if index is not None and index < len(batch.texts):
+            # The server counts within the batch; the caller's own index is put before.
+            said = _PLACE.sub("", said)
             return InputError(f"{self.name} refused it{_quoted(said, batch)}", index=index)
         status = reply.status
         wait = _retry_after(reply.headers)

@@ -3,81 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import httpx2
 
 from mrlclient.errors import (
-    ConfigurationError,
     ProviderConnectionError,
     ProviderError,
     ProviderTimeoutError,
     ResponseContractError,
 )
 from mrlclient.providers._credentials import Bearer, Secret
+from mrlclient.providers._exchange import Reply, Request
 
 #: Bytes read of an error's body at most.
 _MAX_ERROR_BODY = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A POST.
-
-    Attributes:
-        body: The JSON object to send.
-        max_response_bytes: Bytes of a good answer at most.
-    """
-
-    body: Mapping[str, Any] = field(repr=False)
-    max_response_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An HTTP answer of any status. `body` is the bytes, or the object where an SDK had parsed them already."""
-
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes | Mapping[str, Any] = field(repr=False)
-
-
-class Transport(Protocol):
-    """Sends a request and returns the reply, whatever its status; raises only where there is none.
-
-    Attributes:
-        origin: Where requests go.
-    """
-
-    origin: str
-
-    def send(self, request: Request) -> Reply:
-        """Sends and waits."""
-        ...
-
-    async def asend(self, request: Request) -> Reply:
-        """Sends and awaits."""
-        ...
-
-    def translate(self, failure: Exception) -> ProviderError | ConfigurationError:
-        """Our error for whatever `send` raised."""
-        ...
-
-    def close(self) -> None:
-        """Closes what is open outside event loops."""
-        ...
-
-    async def aclose(self) -> None:
-        """Closes what is open, in the running event loop too."""
-        ...
 
 
 class HTTPTransport:
@@ -98,6 +47,8 @@ class HTTPTransport:
         self._lock = threading.Lock()
         self._client: httpx2.Client | None = None
         self._loops: dict[object, tuple[httpx2.AsyncClient, AsyncGenerator[None]]] = {}
+        self._pid = os.getpid()
+        self._inherited: list[object] = []
 
     def send(self, request: Request) -> Reply:
         deadline = time.monotonic() + self._timeout
@@ -136,6 +87,8 @@ class HTTPTransport:
         if isinstance(failure, httpx2.TimeoutException):
             return self._timed_out()
         problem = type(failure).__name__
+        if isinstance(failure, httpx2.ProxyError) and str(failure).startswith("407"):
+            return ProviderConnectionError(f"{name}: the proxy asks for a login ({failure})", provider=name)
         if isinstance(failure, httpx2.TransportError) and not _is_certificate_failure(failure):
             # A transport error's text is about sockets, and holds neither key nor body.
             return ProviderConnectionError(f"{name}: {problem}: {failure}", provider=name, retryable=True)
@@ -143,7 +96,15 @@ class HTTPTransport:
             return ProviderConnectionError(f"{name}: {problem}: {failure}", provider=name)
         return ProviderError(f"{name} failed: {problem}", provider=name)
 
+    def _leave_to_parent(self) -> None:
+        """After a fork the parent's connections are forgotten, unclosed: on a shared one answers would be mixed up."""
+        if self._pid != os.getpid():
+            self._pid, self._lock = os.getpid(), threading.Lock()
+            self._inherited += [self._client, self._loops]
+            self._client, self._loops = None, {}
+
     def _sync_client(self) -> httpx2.Client:
+        self._leave_to_parent()
         with self._lock:
             if self._client is None:
                 self._client = httpx2.Client(**self._settings())
@@ -154,6 +115,8 @@ class HTTPTransport:
             "auth": self._auth,
             "timeout": self._timeout,
             "follow_redirects": False,
+            # A proxy would see the key of an unencrypted request, and a loopback address is not its business.
+            "trust_env": not self._url.startswith("http:"),
             "verify": _tls_context(),
             "headers": {
                 "Content-Type": "application/json",
@@ -167,27 +130,25 @@ class HTTPTransport:
 
     async def _async_client(self) -> httpx2.AsyncClient:
         """The running loop's own client: connections cannot move from loop to loop."""
+        self._leave_to_parent()
         loop = anyio.lowlevel.current_token()
         if loop not in self._loops:
             client = httpx2.AsyncClient(**self._settings())
-            keeper = self._keep(loop, client)
+            for old in [old for old in self._loops if _is_closed(old)]:
+                # A loop that was closed without shutdown_asyncgens: its sockets go with the last reference.
+                del self._loops[old]
+            keeper = _keep(weakref.ref(self), loop, client)
             self._loops[loop] = (client, keeper)
             await anext(keeper)
         return self._loops[loop][0]
 
-    async def _keep(self, loop: object, client: httpx2.AsyncClient) -> AsyncGenerator[None]:
-        """Closes a loop's client when the loop ends: every loop closes the generators that are still suspended then.
-
-        So no connection outlives its loop, even where nobody called `aclose`.
-        """
-        try:
-            yield
-        finally:
-            self._loops.pop(loop, None)
-            with anyio.CancelScope(shield=True):
-                await client.aclose()
+    def __del__(self) -> None:
+        # Not closed by the user: no reason to leave an open socket to the collector.
+        if self._client is not None and self._pid == os.getpid():
+            self._client.close()
 
     def close(self) -> None:
+        self._leave_to_parent()
         with self._lock:
             if self._client is not None:
                 self._client.close()
@@ -198,6 +159,23 @@ class HTTPTransport:
         _, keeper = self._loops.get(anyio.lowlevel.current_token(), (None, None))
         if keeper is not None:
             await keeper.aclose()
+
+
+async def _keep(owner: weakref.ref[HTTPTransport], loop: object, client: httpx2.AsyncClient) -> AsyncGenerator[None]:
+    """Closes a loop's client when the loop ends, or when the transport is collected."""
+    try:
+        yield
+    finally:
+        transport = owner()
+        if transport is not None:
+            transport._loops.pop(loop, None)
+        with anyio.CancelScope(shield=True):
+            await client.aclose()
+
+
+def _is_closed(token: object) -> bool:
+    asked = getattr(getattr(token, "native_token", None), "is_closed", None)
+    return asked is not None and asked()
 
 
 class _Remaining(Mapping[str, float]):
@@ -227,10 +205,16 @@ class _Body:
         self._chunks: list[bytes] = []
         self._size = 0
         if response.headers.get("content-encoding", "identity").lower() != "identity":
+            if self._is_error:
+                # The status and the headers say enough; nothing is unpacked.
+                self._limit = -1
+                return
             raise self._unusable("it is compressed, though identity was asked for")
 
     def add(self, chunk: bytes) -> bool:
         """Takes a chunk; true where enough has been read: of an error's body the beginning will do."""
+        if self._limit < 0:
+            return True
         self._chunks.append(chunk)
         self._size += len(chunk)
         if self._size <= self._limit:

@@ -8,7 +8,7 @@ import anyio.to_thread
 import openai
 
 from mrlclient.errors import ConfigurationError, ProviderConnectionError, ProviderError, ProviderTimeoutError
-from mrlclient.providers._http import Reply, Request
+from mrlclient.providers._exchange import Reply, Request
 
 
 class OpenAISDKTransport:

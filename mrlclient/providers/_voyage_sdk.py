@@ -18,7 +18,7 @@ from mrlclient.errors import (
     ProviderTimeoutError,
     ServerError,
 )
-from mrlclient.providers._http import Reply, Request
+from mrlclient.providers._exchange import Reply, Request
 
 
 class VoyageSDKTransport:

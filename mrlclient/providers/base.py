@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import anyio.to_thread
 
 from mrlclient.errors import ConfigurationError, MissingExtraError, MRLError, ProviderError
-from mrlclient.models import ModelSpec, find_model
+from mrlclient.models import ModelSpec, catalogue, find_model
 from mrlclient.operations import Answer
 from mrlclient.plan import Batch, Packing
 
@@ -35,7 +35,7 @@ class Provider(ABC):
 
     def __init__(self, model: str | ModelSpec) -> None:
         self.spec = model if isinstance(model, ModelSpec) else self.find_spec(model)
-        if self.spec.provider != self.name:
+        if catalogue().aliases.get(self.spec.provider, self.spec.provider) != self.name:
             raise ConfigurationError(f"{self.spec.address} is not a model of the provider {self.name!r}.")
 
     @classmethod
@@ -103,7 +103,8 @@ class Provider(ABC):
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.spec.name!r})"
+        spec = getattr(self, "spec", None)
+        return f"{type(self).__name__}({'...' if spec is None else repr(spec.name)})"
 
 
 @dataclass(frozen=True, slots=True)

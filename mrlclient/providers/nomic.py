@@ -110,9 +110,18 @@ class Nomic(LocalProvider):
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
         inputs = frozenset(node.name for node in session.get_inputs())
+        if not {"input_ids", "attention_mask"} <= inputs:
+            raise ConfigurationError(
+                f"{onnx_file} is not a text encoder of this kind: it takes {sorted(inputs)}, without a mask"
+            )
         if not inputs <= _INPUTS:
             raise ConfigurationError(
                 f"{onnx_file} is not a text encoder of this kind: it asks for {sorted(inputs - _INPUTS)}"
+            )
+        shape = session.get_outputs()[0].shape
+        if len(shape) != 3 or (shape[2] not in (None, self.spec.native_dimensions) and isinstance(shape[2], int)):
+            raise ConfigurationError(
+                f"{onnx_file} is not a text encoder of this kind: its first output is {shape}, not one vector a token"
             )
         return _Model(session, inputs, tokenizer, counter)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mrlclient.models import ModelSpec
 from mrlclient.plan import Batch
+from mrlclient.providers._exchange import Transport
 from mrlclient.providers._hosted import HostedProvider
-from mrlclient.providers._http import Transport
 
 if TYPE_CHECKING:
     from voyageai.client import Client

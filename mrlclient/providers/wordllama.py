@@ -89,5 +89,10 @@ class WordLlama(LocalProvider):
         lengths = np.array([len(encoding.ids) for encoding in encodings])
         ids = np.concatenate([encoding.ids for encoding in encodings])
         starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-        sums = np.add.reduceat(model.table[ids], starts, axis=0)
+        if len(batch.texts) == 1:
+            # Of any length: gathered a piece at a time.
+            pieces = (ids[at : at + (1 << 16)] for at in range(0, len(ids), 1 << 16))
+            sums = sum(np.add.reduceat(model.table[piece], [0], axis=0) for piece in pieces)
+        else:
+            sums = np.add.reduceat(model.table[ids], starts, axis=0)
         return LocalReply(sums / lengths[:, None].astype(np.float32), int(lengths.sum()))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
+import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anyio
@@ -206,3 +211,118 @@ def test_a_loop_takes_its_connections_with_it(emulator):
         assert embedder._provider._transport._loops == {}
     assert connections(emulator) == 6
     embedder.close()
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize(("status", "requests"), [(401, 1), (400, 1), (429, 2)])
+def test_a_compressed_error_keeps_its_status(face, status, requests, emulator):
+    fault = Fault(status=status, headers={"content-encoding": "gzip", "retry-after": "0.01"}, body=b"xx", times=9)
+    emulator.faults.append(fault)
+    with hosted(emulator, max_attempts=2) as embedder, pytest.raises(ProviderError) as caught:
+        query(embedder, face)
+    assert caught.value.status == status
+    assert len(emulator.requests) == requests
+
+
+def test_a_loopback_address_goes_through_no_proxy(emulator, bad_server, monkeypatch):
+    """A proxy would see the key and the texts of an unencrypted request."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, bad_server.url)
+    with hosted(emulator) as embedder:
+        embedder.embed_query("a")
+        asyncio.run(embedder.aembed_query("a"))
+    assert bad_server.seen == []
+
+
+def script(code, emulator):
+    """Runs code in a process of its own, with an embedder `e` on the emulator."""
+    start = (
+        "import os, signal, threading, time, numpy as np\n"
+        "from mrlclient import Embedder, OpenAI\n"
+        "from mrlclient.testing.emulator import emulator_vector\n"
+        f"provider = OpenAI('text-embedding-3-small', api_key={emulator.openai_key!r}, "
+        f"base_url={emulator.openai_base_url!r}, timeout=30)\n"
+        "e = Embedder(provider)\n"
+    )
+    return subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, timeout=60, check=False)
+
+
+FORK = """
+def right(text):
+    for i in range(30):
+        assert np.abs(e.embed_query(f"{text} {i}") - emulator_vector(e.model, f"{text} {i}")).max() < 1e-5
+e.embed_query("warm")
+child = os.fork()
+if child == 0:
+    try:
+        right("child")
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+right("parent")
+assert os.waitpid(child, 0)[1] == 0
+print("both right")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_takes_connections_of_its_own(emulator):
+    """On a connection shared with the parent, each would read the other's answer."""
+    run = script(FORK, emulator)
+    assert run.stdout.strip() == "both right", run.stderr
+
+
+INTERRUPTED = """
+threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+started = time.monotonic()
+try:
+    e.embed([f"text {i}" for i in range(2048 * 3)])
+except KeyboardInterrupt:
+    print(time.monotonic() - started)
+"""
+
+
+@pytest.mark.parametrize("fault", [Fault(delay=20, times=9), Fault(status=429, headers={"retry-after": "20"}, times=9)])
+def test_an_interrupt_waits_for_no_request_under_way(fault, emulator):
+    emulator.faults.append(fault)
+    run = script(INTERRUPTED, emulator)
+    assert 0.5 < float(run.stdout) < 2.5, run.stderr
+
+
+def test_a_failure_waits_for_no_other_batch(emulator):
+    emulator.faults.append(Fault(status=429, headers={"retry-after": "20"}, times=2))
+    emulator.faults.append(Fault(status=401, delay=0.2))
+    started = time.monotonic()
+    with hosted(emulator, max_concurrency=3) as embedder, pytest.raises(ProviderError) as caught:
+        embedder.embed([f"text {i}" for i in range(2048 * 3)])
+    assert caught.value.status == 401
+    assert time.monotonic() - started < 5
+
+
+def test_a_collected_embedder_leaves_no_socket(emulator):
+    """Not closed by anybody; an unclosed socket would be a warning, and so an error."""
+    embedder = hosted(emulator)
+    embedder.embed_query("a")
+    del embedder
+    gc.collect()
+
+    async def main():
+        await hosted(emulator).aembed_query("a")
+        gc.collect()
+        await anyio.sleep(0.05)
+
+    anyio.run(main)
+    gc.collect()
+
+
+def test_loops_that_end_without_a_word_are_forgotten(emulator):
+    with hosted(emulator) as embedder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        for _ in range(5):
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(embedder.aembed_query("a"))
+            loop.close()
+        assert len(embedder._provider._transport._loops) == 1
+        asyncio.run(embedder.aembed_query("a"))
+        gc.collect()

@@ -260,3 +260,20 @@ def test_usage_is_unknown_where_one_answer_does_not_say():
         ["a", "b", "c"], lambda batch: Answer(answer(batch).vectors, tokens=next(replies)), dialect=Dialect()
     )
     assert (result.usage.tokens, result.usage.usd) == (None, None)
+
+
+@pytest.mark.parametrize("step", ["decode", "count"])
+def test_a_foreign_error_of_a_provider_does_not_cross_the_edge(step):
+    class Careless(Dialect):
+        def decode(self, reply, batch):
+            raise KeyError("canary")
+
+    def count(text):
+        raise ValueError("canary")
+
+    dialect = Careless(counts_tokens=step == "count")
+    plan = make_plan(SPEC, dialect.packing, ["x" * 101], resolve(SPEC, None))
+    driver = ScriptedDriver(answer, count_tokens=count)
+    with pytest.raises(ProviderConnectionError) as caught:
+        driver.run(embed(plan, dialect, Policy(RetryPolicy(1), 1, "allow")))
+    assert caught.value.__context__ is None

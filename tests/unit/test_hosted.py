@@ -1,5 +1,6 @@
 import email.utils
 import time
+import traceback
 
 import pytest
 
@@ -21,8 +22,8 @@ from mrlclient import (
 from mrlclient.dimensions import resolve
 from mrlclient.plan import Batch
 from mrlclient.providers._credentials import Secret, check_base_url
+from mrlclient.providers._exchange import Reply
 from mrlclient.providers._hosted import _retry_after
-from mrlclient.providers._http import Reply
 
 RETRYABLE = {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
 
@@ -79,7 +80,7 @@ def test_an_index_that_was_not_sent_is_no_input_error():
         {"error": {"message": "Incorrect API key provided: sk-canary-key. canary text is no good"}},
         {"error": {"message": "canary text " * 400}},
         {"error": {"message": "Invalid input: A canary that a server sho..."}},
-        {"error": {"message": r'Invalid input: says \"canary\" and more'}},
+        {"error": {"message": r"Invalid input: says \"canary\" and more"}},
     ],
 )
 def test_what_a_server_echoes_is_left_out(body):
@@ -133,6 +134,9 @@ def test_retry_after_a_date():
         "https://user:pw@example.com",
         "https://",
         "http://[::1",
+        "https://example.com/v1?key=pw",
+        "https://example.com/v1#pw",
+        "https://exa mple.com/v1",
     ],
 )
 def test_base_urls_refused(url):
@@ -175,7 +179,7 @@ def test_voyage_keys_know_their_host(monkeypatch):
     assert url_of(Voyage("voyage-4", api_key="al-test")) == "https://ai.mongodb.com/v1/embeddings"
 
 
-@pytest.mark.parametrize("key", ["", " ", "sk-a b", "sk-a\n", "sk-é"])
+@pytest.mark.parametrize("key", ["", " ", "sk-a b", "sk-a\n", "sk-é", "sk-\0", "sk-\x7f"])
 def test_a_key_that_cannot_be_one(key):
     with pytest.raises(MissingCredentialsError):
         OpenAI("text-embedding-3-small", api_key=key)
@@ -198,3 +202,28 @@ def test_a_model_of_another_provider_is_refused():
 def test_openai_says_that_it_does_not_cut_texts():
     with pytest.raises(ConfigurationError, match="truncate_input"):
         Embedder(OpenAI("text-embedding-3-small", api_key="sk-test"), truncate_input=True)
+
+
+@pytest.mark.parametrize(
+    "options", [{"api_key": 7}, {"api_key": "sk", "timeout": None}, {"api_key": "sk", "timeout": 0}]
+)
+def test_options_of_the_wrong_kind(options):
+    with pytest.raises(ConfigurationError):
+        OpenAI("text-embedding-3-small", **options)
+
+
+@pytest.mark.parametrize("variables", [{"OPENAI_BASE_URL": "ftp://x"}, {"OPENAI_API_KEY": "sk-canary–key"}])
+def test_a_key_of_the_environment_stands_in_no_frame(variables, monkeypatch):
+    for name, value in ({"OPENAI_API_KEY": "sk-canary-key"} | variables).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        Embedder("openai:text-embedding-3-small")
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "canary" not in shown.replace("variables", "").split("monkeypatch = ", 1)[-1].split("mrlclient", 1)[-1]
+
+
+@pytest.mark.parametrize("make", [lambda: Embedder("openai:text-embedding-3-small"), lambda: OpenAI("nope")])
+def test_a_failed_constructor_can_be_shown_with_its_locals(make):
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    assert "(...)" in "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())

@@ -127,3 +127,9 @@ def test_a_declared_spec_stands_alone():
     assert spec.space == "openai/mine"
     assert spec.server_dimensions == (2, 4, 8)
     assert dataclasses.replace(spec, name="other").address == "openai:other"
+
+
+def test_a_spec_is_hashable_and_an_alias_is_its_provider():
+    assert len({find_model("nomic:nomic-embed-text-v1.5"), find_model("nomic:nomic-embed-text-v1.5")}) == 1
+    spec = ModelSpec(provider="voyageai", name="mine", native_dimensions=8, matryoshka=True)
+    assert provider_class(spec.provider)(spec, api_key="k").spec is spec

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrlclient import InputError
+from mrlclient import InputError, ModelSpec
 from mrlclient.dimensions import resolve
 from mrlclient.models import find_model
 from mrlclient.plan import Packing, make_plan, token_bound
@@ -92,3 +92,38 @@ def test_a_unicode_error_leaves_nothing_behind():
         plan_of(["canary \udcff"])
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
+
+
+def test_a_subclass_of_str_is_its_characters():
+    """An equality of its own must not make two texts one."""
+
+    class Folded(str):
+        def __eq__(self, other):
+            return self.lower() == other.lower()
+
+        def __hash__(self):
+            return hash(self.lower())
+
+    assert plan_of([Folded("HELLO"), Folded("hello")]).texts == ["HELLO", "hello"]
+
+
+def test_a_mapping_is_no_list_of_texts():
+    with pytest.raises(InputError, match="keys"):
+        plan_of({"id": "text"})
+
+
+def test_an_error_of_the_callers_generator_is_the_callers():
+    def texts():
+        yield "a"
+        raise TypeError("my own bug")
+
+    with pytest.raises(TypeError, match="my own bug"):
+        plan_of(texts())
+
+
+def test_a_prompt_counts_towards_a_batch():
+    spec = ModelSpec(
+        provider="openai", name="m", native_dimensions=8, matryoshka=False, prompts={"query": "word " * 100}
+    )
+    plan = plan_of([f"text {i}" for i in range(100)], Packing(1000, 5000), spec, input_type="query")
+    assert max(sum(len(text) for text in batch.texts) for batch in plan.batches()) <= 5000

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from mrlclient import DimensionsOutOfRangeError
 from mrlclient.vectors import first_unusable_row, l2_normalize, truncate_dimensions
 
 matrices = hnp.arrays(
@@ -78,3 +79,13 @@ def test_finds_the_first_unusable_row(row, problem):
     vectors = np.array([[1, 2], row, row], dtype=np.float32)
     assert first_unusable_row(vectors) == (1, problem)
     assert first_unusable_row(vectors[:1]) is None
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (4,), (2, 2, 4)])
+def test_what_cannot_be_cut_is_refused(shape):
+    with pytest.raises(DimensionsOutOfRangeError):
+        truncate_dimensions(np.ones(shape, np.float32), 4)
+
+
+def test_integers_are_normalised_as_floats():
+    np.testing.assert_allclose(l2_normalize(np.array([[60, 80]], np.int8)), [[0.6, 0.8]])

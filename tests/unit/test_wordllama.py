@@ -61,3 +61,12 @@ def test_a_missing_wheel_names_the_pip_line(monkeypatch):
     monkeypatch.setattr("mrlclient.providers.wordllama.find_spec", lambda name: None)
     with Embedder() as embedder, pytest.raises(MissingExtraError, match=r"pip install 'mrlclient\[wordllama\]'"):
         embedder.embed_query("a")
+
+
+def test_one_text_of_any_length_is_read_a_piece_at_a_time():
+    """Longer than a piece, and equal to the mean over its parts weighted by their tokens."""
+    with Embedder() as embedder:
+        long = embedder.embed(["word other thing " * 30_000])
+    assert long.usage.tokens > 1 << 16
+    with Embedder() as embedder:
+        assert long[0] @ embedder.embed_query("word other thing word other thing") > 0.99

@@ -1,0 +1,61 @@
+"""What goes to a hosted provider, what comes back, and who carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mrlclient.errors import ConfigurationError, ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A POST.
+
+    Attributes:
+        body: The JSON object to send.
+        max_response_bytes: Bytes of a good answer at most.
+    """
+
+    body: Mapping[str, Any] = field(repr=False)
+    max_response_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer of any status. `body` is the bytes, or the object where an SDK had parsed them already."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | Mapping[str, Any] = field(repr=False)
+
+
+class Transport(Protocol):
+    """Sends a request and returns the reply, whatever its status; raises only where there is none.
+
+    Attributes:
+        origin: Where requests go.
+    """
+
+    origin: str
+
+    def send(self, request: Request) -> Reply:
+        """Sends and waits."""
+        ...
+
+    async def asend(self, request: Request) -> Reply:
+        """Sends and awaits."""
+        ...
+
+    def translate(self, failure: Exception) -> ProviderError | ConfigurationError:
+        """Our error for whatever `send` raised."""
+        ...
+
+    def close(self) -> None:
+        """Closes what is open outside event loops."""
+        ...
+
+    async def aclose(self) -> None:
+        """Closes what is open, in the running event loop too."""
+        ...

@@ -1,0 +1,148 @@
+"""The stored form: nothing damaged is ever taken for a vector, and a prefix can be verified alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrlclient.cache.base import CorruptEntryError, Entry
+from mrlclient.cache.codec import decode, decode_into, encode, encoded_size, prefix_size, stored_width
+
+KEY = bytes(32)
+TYPES = ("float32", "float16")
+#: Bytes before the numbers.
+HEADER = encoded_size(0)
+
+
+def vector(width, seed=1):
+    return np.random.default_rng(seed).standard_normal(width).astype(np.float32)
+
+
+def value(width, stored_type="float32", **more):
+    return encode(Entry(KEY, vector(width), **{"created": 5.0, **more}), stored_type)
+
+
+def read(stored, width, not_before=0.0):
+    out = np.full(width, np.nan, dtype=np.float32)
+    return decode_into(stored, out, not_before), out
+
+
+@pytest.mark.parametrize("stored_type", TYPES)
+def test_every_single_bit_flip_is_seen(stored_type):
+    sound = value(70, stored_type, model="acme:embed", tokens=3, usd=0.5)
+    for bit in range(8 * len(sound)):
+        damaged = bytearray(sound)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CorruptEntryError):
+            read(bytes(damaged), 70)
+        with pytest.raises(CorruptEntryError):
+            decode(KEY, bytes(damaged))
+
+
+def test_flips_before_the_end_of_the_last_block_read_are_seen():
+    sound = value(300)
+    covered = encoded_size(128)
+    for byte in range(len(sound)):
+        damaged = bytearray(sound)
+        damaged[byte] ^= 0x10
+        if byte < covered:
+            with pytest.raises(CorruptEntryError):
+                read(bytes(damaged), 100)
+        else:  # what is not read is not asked
+            np.testing.assert_array_equal(read(bytes(damaged), 100)[1], vector(300)[:100])
+
+
+@pytest.mark.parametrize("stored_type", TYPES)
+def test_truncations_are_seen(stored_type):
+    sound = value(130, stored_type)
+    for length in range(len(sound)):
+        with pytest.raises(CorruptEntryError):
+            read(sound[:length], 130)
+        with pytest.raises(CorruptEntryError):
+            decode(KEY, sound[:length])
+
+
+def test_swapped_blocks_and_other_values_tails_are_seen():
+    block = 64 * 4 + 8
+    sound, other = value(192), encode(Entry(KEY, vector(192, seed=2), created=5.0))
+    first, second = (sound[HEADER + i * block : HEADER + (i + 1) * block] for i in range(2))
+    with pytest.raises(CorruptEntryError):
+        read(sound[:HEADER] + second + first + sound[HEADER + 2 * block :], 192)
+    with pytest.raises(CorruptEntryError):
+        read(sound[: HEADER + block] + other[HEADER + block :], 192)
+
+
+def test_more_than_was_stored_is_seen():
+    with pytest.raises(CorruptEntryError):
+        decode(KEY, value(70) + b"\0")
+
+
+@pytest.mark.parametrize("stored_type", TYPES)
+@pytest.mark.parametrize("stored", [1, 2, 63, 64, 65, 127, 128, 129, 300, 1536])
+def test_a_prefix_of_any_width_is_enough(stored, stored_type):
+    sound, rounded = value(stored, stored_type, tokens=7, usd=0.25), vector(stored).astype(stored_type)
+    assert len(sound) == encoded_size(stored, stored_type)
+    for width in {1, 2, 31, 32, 33, 63, 64, 65, 128, stored - 1, stored} & set(range(1, stored + 1)):
+        cost, out = read(sound[: prefix_size(width)], width)
+        assert cost == (7, 0.25)
+        np.testing.assert_array_equal(out, rounded[:width].astype(np.float32))
+
+
+def test_narrower_and_older_are_told_apart_from_damaged():
+    assert read(value(64), 65)[0] is None
+    assert read(value(64), 64, not_before=5.1)[0] is None
+    assert read(value(64), 64, not_before=5.0)[0] is not None
+
+
+def test_float16_is_within_half_a_unit_of_its_last_bit():
+    numbers = vector(1000)
+    back = decode(KEY, encode(Entry(KEY, numbers), "float16")).vector
+    assert back.dtype == np.float32
+    np.testing.assert_allclose(back, numbers, rtol=2.0**-11, atol=2.0**-25)
+
+
+def test_limits_of_the_header():
+    entry = Entry(KEY, vector(3), model="ż" * 40, tokens=2.0**24, usd=1e-300, created=4e9)
+    back = decode(KEY, encode(entry))
+    assert back.model == "ż" * 32  # 64 bytes, and never half a letter
+    assert (back.tokens, back.usd, back.created) == (2.0**24, 1e-300, 4e9)
+    half = decode(KEY, encode(Entry(KEY, vector(3), model="a" + "ż" * 40)))
+    assert half.model == "a" + "ż" * 31
+    assert stored_width(value(65)) == 65
+    for wrong in (b"", b"MRLV", value(3)[: HEADER - 1], b"XRLV" + value(3)[4:], bytes(200)):
+        with pytest.raises(CorruptEntryError):
+            stored_width(wrong)
+    with pytest.raises(CorruptEntryError):
+        decode(KEY, encode(Entry(KEY, np.empty(0, dtype=np.float32))))
+
+
+@given(
+    bits=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=200),
+    model=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=16),
+    tokens=st.floats(0, 1e6, width=32),
+    usd=st.floats(0, 1e3),
+)
+@settings(deadline=None, database=None)
+def test_whatever_goes_in_comes_out(bits, model, tokens, usd):
+    numbers = np.array(bits, dtype=np.uint32).view(np.float32)
+    back = decode(KEY, encode(Entry(KEY, numbers, model, tokens, usd, 1.0)))
+    assert back.vector.tobytes() == numbers.tobytes()
+    assert (back.key, back.model, back.tokens, back.usd, back.created) == (KEY, model, tokens, usd, 1.0)
+
+
+@given(start=st.integers(0, 500), garbage=st.binary(max_size=300), width=st.integers(1, 200))
+@settings(deadline=None, database=None)
+def test_garbage_is_damage_and_nothing_else(start, garbage, width):
+    sound = value(100)
+    stored = sound[:start] + garbage
+    if stored[: len(sound)] == sound:
+        return
+    for reading in (lambda: decode(KEY, stored), lambda: read(stored, width)):
+        try:
+            reading()
+        except CorruptEntryError:
+            continue
+        # Only what was wholly covered by a sound checksum can have been read.
+        assert stored[: encoded_size(min(width, 64))] == sound[: encoded_size(min(width, 64))]
