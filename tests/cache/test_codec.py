@@ -74,9 +74,10 @@ def test_swapped_blocks_and_other_values_tails_are_seen():
         read(sound[: HEADER + block] + other[HEADER + block :], 192)
 
 
-def test_more_than_was_stored_is_seen():
+@pytest.mark.parametrize("stored_type", TYPES)
+def test_more_than_was_stored_is_seen(stored_type):
     with pytest.raises(CorruptEntryError):
-        decode(KEY, value(70) + b"\0")
+        decode(KEY, value(70, stored_type) + b"\0")
 
 
 @pytest.mark.parametrize("stored_type", TYPES)
