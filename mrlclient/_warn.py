@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from pathlib import Path
 
-_PACKAGE = str(Path(__file__).parent) + os.sep
+#: With the separator at its end, so that a neighbour whose name begins like ours is not taken for a part of it.
+_PACKAGE = str(Path(__file__).parent / "_")[:-1]
 
 
 def warn_user(message: str, category: type[Warning]) -> None:

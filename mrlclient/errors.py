@@ -68,6 +68,11 @@ class MissingExtraError(ConfigurationError):
         self.extra = extra
 
 
+def missing_extra(what: str, extra: str) -> MissingExtraError:
+    """The error where a package that a provider needs is not installed."""
+    return MissingExtraError(f"{what} is not installed. Install it with: pip install 'mrlclient[{extra}]'", extra=extra)
+
+
 class MissingCredentialsError(ConfigurationError):
     """No key was given or found. `variable` names the environment variable to set."""
 

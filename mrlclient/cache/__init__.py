@@ -34,8 +34,8 @@ def open_cache(where: str | Path | Cache) -> Cache:
 
     Args:
         where: `"memory:"`; a path or `"sqlite:PATH"` (`~` is the home folder); `"redis://…"`, `"rediss://…"`,
-            `"valkey://…"`, `"valkeys://…"` or `"unix://…"`; or a cache, which is returned as it is. For a bound, a lifetime or a
-            type, make a `MemoryCache`, `SQLiteCache` or `RedisCache` yourself.
+            `"valkey://…"`, `"valkeys://…"` or `"unix://…"`; or a cache, which is returned as it is. For a
+            bound, a lifetime or a type, make a `MemoryCache`, `SQLiteCache` or `RedisCache` yourself.
 
     Raises:
         ConfigurationError: If it is none of these.

@@ -50,19 +50,25 @@ def encode(entry: Entry, stored_type: StoredType = "float32") -> bytes:
     if stored_type == "float16" and np.abs(entry.vector).max(initial=0.0) > _FLOAT16_MAX:
         stored_type = "float32"
     code = _CODES[stored_type]
-    model = entry.model.encode("utf-8")[:64]
+    dtype, width = _TYPES[code], len(entry.vector)
     created = entry.created or time.time()
-    width = len(entry.vector)
-    parts = [_HEADER.pack(_MAGIC, _VERSION, code, 0, width, entry.tokens, entry.usd, created, model)]
-    numbers = np.ascontiguousarray(entry.vector, dtype=_TYPES[code])
-    running = xxhash.xxh3_64(parts[0])
-    for start in range(0, width, _BLOCK):
-        block = numbers[start : start + _BLOCK].tobytes()
-        running.update(block)
-        total = _SUM.pack(running.intdigest())
-        running.update(total)
-        parts += (block, total)
-    return b"".join(parts)
+    model = entry.model.encode("utf-8")[:64]
+    # In place: a piece of its own for every block costs twice as much.
+    value = bytearray(_size(width, dtype))
+    _HEADER.pack_into(value, 0, _MAGIC, _VERSION, code, 0, width, entry.tokens, entry.usd, created, model)
+    full, stride = width // _BLOCK, _BLOCK * dtype.itemsize + _SUM_BYTES
+    blocks = np.ndarray((full, _BLOCK), dtype, value, _HEADER.size, (stride, dtype.itemsize))
+    blocks[...] = entry.vector[: full * _BLOCK].reshape(full, _BLOCK)
+    if width > full * _BLOCK:
+        rest = np.frombuffer(value, dtype, width - full * _BLOCK, _HEADER.size + full * stride)
+        rest[...] = entry.vector[full * _BLOCK :]
+    running, view, done = xxhash.xxh3_64(), memoryview(value), 0
+    ends = list(range(_HEADER.size + stride, _HEADER.size + full * stride + 1, stride))
+    for end in ends if full * _BLOCK == width else [*ends, len(value)]:
+        running.update(view[done : end - _SUM_BYTES])
+        done = end - _SUM_BYTES
+        _SUM.pack_into(value, done, running.intdigest())
+    return bytes(value)
 
 
 def decode_into(value: bytes, out: NDArray[np.float32], not_before: float = 0.0) -> tuple[float, float] | None:

@@ -23,7 +23,7 @@ try:
 
     from mrlclient.cache import codec
 except ImportError:
-    from mrlclient.providers.base import missing_extra
+    from mrlclient.errors import missing_extra
 
     raise missing_extra("valkey or xxhash, which a cache on a server needs,", "redis") from None
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import TYPE_CHECKING, Literal, TextIO
+
+from mrlclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,9 +20,8 @@ def console(file: TextIO | None = None) -> Console:
     # Rich takes NO_COLOR to allow bold; without a colour system nothing but the text is written.
     colors: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
     made = Console(file=file, color_system=colors, highlight=False, markup=False, emoji=False)
-    # No window has to be fitted in a pipe: the tables are made for 80 columns, and are not squeezed into fewer.
-    if not made.is_terminal:
-        made.width = max(made.width, 80)
+    # The tables are made for 80 columns. Squeezed into fewer they would lose some: a narrow terminal wraps instead.
+    made.width = max(made.width, 80)
     return made
 
 
@@ -37,3 +39,17 @@ def table(*heads: str, left: int = 1) -> Table:
     for position, head in enumerate(heads):
         made.add_column(head, justify="left" if position < left else "right", no_wrap=True)
     return made
+
+
+class ClosedStdout(io.TextIOBase):
+    """Stands where the process was started without a standard output. It can be left alone, but not written to."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str, /) -> int:
+        """Refuses.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise ConfigurationError("Standard output is closed, and there is nowhere else to write to. Leave it open.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 import warnings
@@ -9,31 +10,54 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from mrlclient.errors import MRLError, NarrowDimensionsWarning, ServerBehaviorWarning
+from mrlclient.cli._options import Session
+from mrlclient.errors import CacheWarning, MRLError, NarrowDimensionsWarning, ServerBehaviorWarning
 
 #: Exit statuses.
 BROKEN, REFUSED = 1, 2
 
+_OURS = (NarrowDimensionsWarning, ServerBehaviorWarning, CacheWarning)
 
-def tell_error(error: Exception, *, debug: bool) -> int:
+#: What messages say to whoever writes Python, and what to say in a shell. Advice about an option is left out where the
+#: command has no such option.
+_IN_A_SHELL = (
+    (r", or pass on_narrow='allow'", ", or give --on-narrow allow"),
+    (r"^dimensions=", "--dimensions "),
+    (r": leave dimensions out", ": leave --dimensions out"),
+    (r", or pass truncate_input=True to", ", or give --truncate-input to"),
+    (r", and leave truncate_input out", ", and leave --truncate-input out"),
+    (r": leave task out", ": leave --task out"),
+    (r"^Pass input_type or task, not both", "Give --input-type or --task, not both"),
+    (r", or pass api_key=", ""),
+    (r"^base_url ", "The base URL in the environment "),
+    (r" Pass the key as api_key instead\.", " Set the key in the variable of its own."),
+    (r" To use another, declare it: ModelSpec\(.*?\)\.", ""),
+    (r" Decode its bytes with errors='replace' first\.", " Take it out."),
+    (r", unset HF_HUB_OFFLINE if it is set, or pass model_path=.*?files", ", and unset HF_HUB_OFFLINE if it is set"),
+    (r"Pass revision= with .*? files\.", "Only Python can name one: Nomic(..., revision=...)."),
+    (r", 'redis://HOST' or a Cache\.", " or 'redis://HOST'."),
+)
+
+
+def tell_error(error: Exception, session: Session) -> int:
     """Says on stderr what went wrong and what to do about it.
 
     Returns:
         The exit status: 2 where the user can put it right, 1 where the fault is in the program.
     """
-    if debug:
+    if session.debug:
         traceback.print_exception(error)
     message = _message(error)
     status = REFUSED if message else BROKEN
     if not message:
         # What another error says is not shown: it may quote a text.
         message = f"unexpected {type(error).__name__}, a fault in mrlclient. Run it again with --debug to see where."
-    _tell("error", message)
+    _tell("error", message, session)
     return status
 
 
 @contextmanager
-def warnings_on_one_line() -> Iterator[None]:
+def warnings_on_one_line(session: Session) -> Iterator[None]:
     """Within it, warnings of ours are one line on stderr, each said once. Others stay as Python shows them."""
     told: set[str] = set()
 
@@ -48,14 +72,14 @@ def warnings_on_one_line() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if not issubclass(category, NarrowDimensionsWarning | ServerBehaviorWarning):
+            if not issubclass(category, _OURS):
                 otherwise(message, category, filename, lineno, file, line)
             elif str(message) not in told:
                 told.add(str(message))
-                _tell("warning", str(message))
+                _tell("warning", str(message), session)
 
         warnings.showwarning = show
-        for kind in (NarrowDimensionsWarning, ServerBehaviorWarning):
+        for kind in _OURS:
             warnings.simplefilter("always", kind)
         yield
 
@@ -78,5 +102,9 @@ def _message(error: Exception) -> str:
     return f"{problem}{'' if problem.endswith(('.', '?')) else '.'} See '{command} --help'."
 
 
-def _tell(kind: str, message: str) -> None:
-    print(f"{kind}: {' '.join(message.split())}", file=sys.stderr)
+def _tell(kind: str, message: str, session: Session) -> None:
+    for python, shell in _IN_A_SHELL:
+        option = re.search(r"--[\w-]+", shell)
+        message = re.sub(python, shell if option is None or option[0] in session.options else "", message)
+    if sys.stderr is not None:
+        print(f"{kind}: {' '.join(message.split())}", file=sys.stderr)

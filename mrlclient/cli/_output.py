@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import secrets
+import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
@@ -27,13 +29,12 @@ _PREVIEW_TEXTS, _PREVIEW_NUMBERS = 10, 6
 
 
 def choose_format(asked: Format | None, output: Path | None, widths: Sequence[int]) -> Format:
-    """The format asked for, else what the output file's ending says, else the table.
+    """The format asked for, else what the output file's ending says; without a file, the table.
 
     Raises:
         ConfigurationError: If the format cannot hold what is asked for, or may not go where it is to go.
     """
-    by_ending: dict[str, Format] = {f".{name}": name for name in get_args(Format)}
-    chosen = asked or by_ending.get(output.suffix if output else "", "table")
+    chosen = asked or (_by_ending(output) if output else "table")
     if chosen == "npy" and len(widths) > 1:
         raise ConfigurationError(
             f"An npy file holds one matrix, and {len(widths)} widths are asked for. "
@@ -44,6 +45,29 @@ def choose_format(asked: Format | None, output: Path | None, widths: Sequence[in
     return chosen
 
 
+def _by_ending(output: Path) -> Format:
+    endings: dict[str, Format] = {f".{name}": name for name in get_args(Format) if name != "table"}
+    if (ending := output.suffix.lower()) not in endings:
+        raise ConfigurationError(
+            f"The name {output} does not say which format to write. End it in .json, .jsonl or .npy, or give --format."
+        )
+    return endings[ending]
+
+
+def check_apart(file: Path | None, output: Path | None) -> None:
+    """Refuses to write over what is read.
+
+    Raises:
+        ConfigurationError: If both are the same file.
+    """
+    same = False
+    if file and output:
+        with suppress(FileNotFoundError):
+            same = file.samefile(output)
+    if same:
+        raise ConfigurationError(f"--output {output} is the file that the texts come from. Name another one.")
+
+
 @contextmanager
 def opened(output: Path | None) -> Iterator[TextIO]:
     """The stream to write to: stdout, or a file that appears whole or not at all.
@@ -52,15 +76,18 @@ def opened(output: Path | None) -> Iterator[TextIO]:
         OSError: If the file cannot be written.
     """
     if output is None:
+        # Where it is closed, this says so.
+        sys.stdout.write("")
         yield sys.stdout
         return
-    target = output.resolve()
-    if target.exists() and not target.is_file():
-        # A device or a named pipe is written to: it cannot be replaced.
-        with target.open("w", encoding="utf-8", newline="\n") as stream:
+    if _is_special(output):
+        # It is written to by its own name, and not replaced. What a shell sent there before is kept.
+        with output.open("a", encoding="utf-8", newline="\n") as stream:
             yield stream
         return
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    # Path.resolve would choke on a link to itself.
+    target = Path(os.path.realpath(output))
+    part = target.with_name(f".mrlclient-{secrets.token_hex(8)}.part")
     try:
         stream = part.open("x", encoding="utf-8", newline="\n")
     except OSError as error:
@@ -68,10 +95,18 @@ def opened(output: Path | None) -> Iterator[TextIO]:
         raise OSError(error.errno, error.strerror, str(output)) from None
     try:
         with stream:
+            if target.exists():
+                part.chmod(stat.S_IMODE(target.stat().st_mode))
             yield stream
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _is_special(output: Path) -> bool:
+    """Whether it is a device or a pipe, or stands for a stream of this process."""
+    stands_for_a_stream = str(output).startswith(("/dev/std", "/dev/fd/", "/proc/"))
+    return stands_for_a_stream or (output.exists() and not output.is_file())
 
 
 def write(result: EmbeddingResult, widths: Sequence[int], chosen: Format, stream: TextIO) -> None:
@@ -79,16 +114,19 @@ def write(result: EmbeddingResult, widths: Sequence[int], chosen: Format, stream
     if chosen == "table":
         _write_preview(result, widths, stream)
     elif chosen == "json":
-        embeddings = {str(width): _numbers(result.at(width)) for width in widths}
         usage = {"tokens": result.usage.tokens, "usd": result.usage.usd}
-        json.dump(_facts(result, widths) | {"usage": usage, "embeddings": embeddings}, stream)
-        stream.write("\n")
+        facts = json.dumps(_facts(result, widths) | {"usage": usage})[1:-1]
+        stream.write(f'{{{facts}, "embeddings": {{')
+        for place, width in enumerate(widths):
+            stream.write(f'{", " if place else ""}"{width}": [')
+            stream.writelines(f"{', ' if index else ''}{row}" for index, row in enumerate(_rows(result.at(width))))
+            stream.write("]")
+        stream.write("}}\n")
     elif chosen == "jsonl":
-        facts = _facts(result, widths)
-        matrices = {str(width): result.at(width) for width in widths}
-        for index in range(len(result)):
-            row = {width: _numbers(matrix[index]) for width, matrix in matrices.items()}
-            stream.write(json.dumps({"index": index} | facts | {"embeddings": row}) + "\n")
+        facts = json.dumps(_facts(result, widths))[1:-1]
+        for index, rows in enumerate(zip(*(_rows(result.at(width)) for width in widths), strict=True)):
+            row = ", ".join(f'"{width}": {numbers}' for width, numbers in zip(widths, rows, strict=True))
+            stream.write(f'{{"index": {index}, {facts}, "embeddings": {{{row}}}}}\n')
     else:
         import numpy as np
 
@@ -111,9 +149,11 @@ def _facts(result: EmbeddingResult, widths: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _numbers(vectors: NDArray[np.float32]) -> Any:
-    """Nested lists with the shortest decimals that are the same float32 numbers when read back."""
-    return vectors.astype(str).astype(float).tolist()
+def _rows(matrix: NDArray[np.float32]) -> Iterator[str]:
+    """Each row, of unit length, as a JSON array. Nine digits are what it takes to read the same float32 back."""
+    # One format for a whole row: twice as fast as the json module, which would also write twice the digits.
+    numbers = f"[{', '.join(['%#.9g'] * matrix.shape[1])}]"
+    return (numbers % tuple(row.tolist()) for row in matrix)
 
 
 def _write_preview(result: EmbeddingResult, widths: Sequence[int], stream: TextIO) -> None:

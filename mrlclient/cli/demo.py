@@ -16,9 +16,6 @@ from mrlclient.config import EMBEDDED_DEFAULT
 from mrlclient.errors import NotMatryoshkaError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from mrlclient.evaluate import Collection
     from mrlclient.models import ModelSpec
     from mrlclient.result import EmbeddingResult
@@ -77,38 +74,20 @@ def demo(
 def _show_examples(
     texts: Collection, queries: EmbeddingResult, documents: EmbeddingResult, widths: Sequence[int]
 ) -> None:
-    import numpy as np
+    from mrlclient.evaluate import examples
 
-    from mrlclient.evaluate import rank
-
-    relevant = np.array(texts.relevant)
-
-    def rankings(asked: NDArray[np.intp], width: int) -> NDArray[np.intp]:
-        """All documents for each query, best first."""
-        return rank(queries.at(width)[asked], documents.at(width), k=len(documents))
-
-    def own_rank(ranked: NDArray[np.intp], query: NDArray[np.intp]) -> NDArray[np.intp]:
-        """The rank of each query's own document; 1 is the first."""
-        found: NDArray[np.intp] = np.argmax(ranked == relevant[query, None], axis=1) + 1
-        return found
-
-    answered = np.flatnonzero(rank(queries.embeddings, documents.embeddings, k=1)[:, 0] == relevant)
-    # The middle of each third, by what the narrowest width makes of them: neither the best nor the worst alone.
-    by_loss = answered[np.argsort(own_rank(rankings(answered, widths[-1]), answered), kind="stable")]
-    middles = (np.arange(_EXAMPLES) + 0.5) * len(by_loss) / _EXAMPLES
-    picked = by_loss[np.unique(middles.astype(np.intp))] if len(by_loss) else by_loss
+    picked, answered = examples(queries, documents, texts.relevant, widths, count=_EXAMPLES)
     typer.echo(
-        f"At {widths[0]} dimensions {len(answered):,} summaries find their own text first. Of these, the\n"
+        f"At {widths[0]} dimensions {answered:,} summaries find their own text first. Of these, the\n"
         f"middle of each third by the rank at {widths[-1]}, and what is found first at each width:\n"
     )
-    at_width = {width: rankings(picked, width) for width in widths}
-    for place, query in enumerate(picked):
-        typer.echo(shorten(texts.queries[query], 80, placeholder=" …"))
+    for example in picked:
+        typer.echo(shorten(texts.queries[example.query], 80, placeholder=" …"))
         shown = table("dimensions", "own text at rank", "found first", left=0)
         shown.columns[-1].justify = "left"
-        for width, ranked in at_width.items():
-            first = shorten(texts.documents[ranked[place, 0]], 49, placeholder=" …")
-            shown.add_row(str(width), str(own_rank(ranked, picked)[place]), first)
+        for width in widths:
+            first = shorten(texts.documents[example.first[width]], 49, placeholder=" …")
+            shown.add_row(str(width), str(example.ranks[width]), first)
         console().print(shown)
         typer.echo()
 

@@ -1,6 +1,7 @@
 """How well a model searches at each width: a collection that every Python carries, and nDCG."""
 
 from mrlclient.evaluate.collections import Collection, docstrings
+from mrlclient.evaluate.examples import Example, examples
 from mrlclient.evaluate.metrics import ndcg, rank
 
-__all__ = ["Collection", "docstrings", "ndcg", "rank"]
+__all__ = ["Collection", "Example", "docstrings", "examples", "ndcg", "rank"]

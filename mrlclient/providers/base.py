@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import anyio.to_thread
 
-from mrlclient.errors import ConfigurationError, MissingExtraError, MRLError, ProviderError
+from mrlclient.errors import ConfigurationError, MRLError, ProviderError
 from mrlclient.models import ModelSpec, catalogue, find_model
 from mrlclient.operations import Answer
 from mrlclient.plan import Batch, Packing
@@ -162,8 +162,3 @@ class LocalProvider(Provider):
     def close(self) -> None:
         with self._lock:
             self._model = None
-
-
-def missing_extra(what: str, extra: str) -> MissingExtraError:
-    """The error where a package that a provider needs is not installed."""
-    return MissingExtraError(f"{what} is not installed. Install it with: pip install 'mrlclient[{extra}]'", extra=extra)

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from mrlclient.errors import ConfigurationError
+from mrlclient.errors import ConfigurationError, missing_extra
 from mrlclient.models import ModelSpec
 from mrlclient.plan import Batch, Packing
-from mrlclient.providers.base import LocalProvider, LocalReply, missing_extra
+from mrlclient.providers.base import LocalProvider, LocalReply
 
 _TOKENIZER = "tokenizer.json"
 

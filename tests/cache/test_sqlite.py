@@ -23,7 +23,7 @@ from tests.cache._writer import entry_of, key_of, vector_of
 apsw = pytest.importorskip("apsw")
 pytest.importorskip("xxhash")
 
-from mrlclient.cache import _sqlite_file, sqlite  # noqa: E402
+from mrlclient.cache import _sqlite_file, _sqlite_fork, sqlite  # noqa: E402
 from mrlclient.cache.sqlite import SQLiteCache  # noqa: E402
 
 WIDTH = 64
@@ -205,7 +205,9 @@ def test_a_folder_that_may_not_be_written(tmp_path):
         locked.chmod(0o500)
         undo = ["chmod", "700", str(locked)]
     try:
-        result = subprocess.run([sys.executable, "-c", code, str(locked / "new.sqlite")], capture_output=True, text=True)
+        result = subprocess.run(
+            [sys.executable, "-c", code, str(locked / "new.sqlite")], capture_output=True, text=True
+        )
     finally:
         subprocess.run(undo, check=True)
     assert "ConfigurationError" in result.stderr
@@ -264,13 +266,12 @@ def test_the_least_recently_used_go_first(path, clock):
     clock.now += 2 * sqlite._COARSE
     assert found(cache, [3, 5], width=4096) == [3, 5]
     assert found(cache, [7], width=64) == [7]  # a prefix is a use, too
-    for start in range(100, 130, 10):
-        fill(cache, range(start, start + 10), width=4096)
-    left = found(cache, [*range(20), *range(100, 130)], width=4096)
-    old = [n for n in left if n < 20]
-    assert {3, 5, 7} <= set(left)
-    assert old == sorted({3, 5, 7} | set(range(20 - len(old) + 3, 20))), "those not used went in their order"
-    assert set(range(110, 130)) <= set(left)
+    fill(cache, range(100, 108), width=4096)
+    left = found(cache, [*range(20), *range(100, 108)], width=4096)
+    gone = sorted(set(range(20)) - set(left))
+    assert gone
+    assert gone == [n for n in range(20) if n not in {3, 5, 7}][: len(gone)], "the oldest first, unless they were used"
+    assert left[-8:] == list(range(100, 108))
     cache.close()
 
 
@@ -294,7 +295,7 @@ def test_what_was_used_is_remembered_at_close(path, clock):
     assert [entry.key for entry in SQLiteCache(path).items()][-1] == key_of(0, 0)
 
 
-@pytest.mark.parametrize("width", [64, 1536, 3072])
+@pytest.mark.parametrize("width", [256, 1536, 3072])
 def test_the_file_stays_within_its_bound(path, clock, width):
     bound = 4 * 2**20
     cache = SQLiteCache(path, max_bytes=bound)
@@ -307,7 +308,7 @@ def test_the_file_stays_within_its_bound(path, clock, width):
         found(cache, random.choice(start + batch, size=min(batch, start + batch), replace=False).tolist(), width=width)
     held = len(found(cache, range(60 * batch), width=width))
     cache.close()
-    assert path.stat().st_size <= bound + batch * 4 * width * 2
+    assert path.stat().st_size <= 1.15 * bound
     assert held * 4 * width >= bound / 2
     assert integrity(path) == "ok"
 
@@ -458,7 +459,7 @@ def test_processes_that_open_a_new_file_at_once_agree_on_its_secret(tmp_path):
         processes = [context.Process(target=_open_and_say, args=(path, barrier, queue)) for _ in range(4)]
         for process in processes:
             process.start()
-        secrets = {queue.get(timeout=60) for _ in processes}
+        secrets = {queue.get(timeout=20) for _ in processes}
         for process in processes:
             process.join()
         assert secrets == {SQLiteCache(path).secret}
@@ -541,7 +542,7 @@ def test_a_fork_that_python_is_not_told_of(path):
         assert found(cache, range(3)) == [0, 1, 2]
         fill(cache, range(3, 6))
         assert cache._db is not parents
-        assert parents in _sqlite_file.inherited
+        assert parents in _sqlite_fork.inherited
 
     in_child(child, ctypes.PyDLL(None).fork)
     assert cache._db is parents

@@ -59,7 +59,7 @@ def kill_rounds(tmp_path, rounds):
             seed, numbers = round_ * WRITERS + writer, range(kept_batches(said) * BATCH)
             out = np.empty((len(numbers), 256), dtype=np.float32)
             found = cache.get_many([key_of(seed, n) for n in numbers], 256, out)
-            assert found.mask.all(), f"round {round_}: {int((~found.mask).sum())} rows that were said to be kept are gone"
+            assert found.mask.all(), f"round {round_}: {int((~found.mask).sum())} kept rows are gone"
             for n in numbers:
                 assert np.array_equal(out[n], vector_of(seed, n, 256))
         assert cache.verify()[1] == 0
@@ -92,7 +92,8 @@ _DAMAGE = textwrap.dedent(
     from mrlclient.errors import ConfigurationError
     from tests.cache._writer import entry_of, key_of, vector_of
 
-    source, folder, first, last = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    source, folder = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    first, last = int(sys.argv[3]), int(sys.argv[4])
     clean = source.read_bytes()
     keys = [key_of(0, n) for n in range(200)]
 
@@ -162,6 +163,7 @@ def damage_rounds(tmp_path, first, last):
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=100,
     )
     # A signal would be a negative code.
     assert result.returncode == 0, result.stderr
@@ -199,7 +201,7 @@ def test_a_full_disk(small_disk):
 
     cache = SQLiteCache(small_disk / "cache.sqlite")
     kept = 0
-    with pytest.raises(apsw.Error, match=r"full|disk"):
+    with pytest.raises(apsw.Error, match=r"full|disk"):  # noqa: PT012
         while kept < 5000:
             cache.set_many([entry_of(0, n, 1536) for n in range(kept, kept + 50)])
             kept += 50

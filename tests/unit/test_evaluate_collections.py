@@ -1,5 +1,6 @@
 import sys
 import sysconfig
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -133,3 +134,17 @@ def test_what_cannot_be_parsed_is_passed_over(library):
 def test_a_python_without_sources(library):
     with pytest.raises(ConfigurationError, match="sources"):
         docstrings()
+
+
+def test_a_link_to_a_folder_above_is_not_followed(library, tmp_path, monkeypatch):
+    library("a.py", pair("a"))
+    library("b/c.py", pair("c"))
+    try:
+        (tmp_path / "b" / "up").symlink_to(tmp_path, target_is_directory=True)
+    except OSError:
+        pytest.skip("no links here")
+    read = []
+    bytes_of = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or bytes_of(path))
+    assert len(docstrings()) == 2
+    assert read == [tmp_path / "a.py", tmp_path / "b" / "c.py"]
