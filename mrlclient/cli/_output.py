@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
@@ -114,7 +115,7 @@ def write(result: EmbeddingResult, widths: Sequence[int], chosen: Format, stream
     if chosen == "table":
         _write_preview(result, widths, stream)
     elif chosen == "json":
-        usage = {"tokens": result.usage.tokens, "usd": result.usage.usd}
+        usage = asdict(result.usage)
         facts = json.dumps(_facts(result, widths) | {"usage": usage})[1:-1]
         stream.write(f'{{{facts}, "embeddings": {{')
         for place, width in enumerate(widths):

@@ -11,8 +11,10 @@ from typing import Annotated
 
 import typer
 
+from mrlclient.cli._console import ClosedStdout
 from mrlclient.cli._messages import BROKEN, tell_error, warnings_on_one_line
 from mrlclient.cli._options import Debug, Session
+from mrlclient.cli.cache import app as cache
 from mrlclient.cli.demo import demo
 from mrlclient.cli.embed import embed
 from mrlclient.cli.models import models
@@ -26,6 +28,7 @@ app = typer.Typer(
 )
 app.command("embed")(embed)
 app.command("models")(models)
+app.add_typer(cache, name="cache")
 app.command("demo")(demo)
 
 
@@ -48,7 +51,8 @@ def _mrlclient(
 ) -> None:
     """Matryoshka embeddings at any dimension, from any provider.
 
-    The exit status is 0, 2 for an error (one line on stderr says what to do), 130 when interrupted.
+    The exit status is 0 when all went well; 1 when the reader of the output left early, or for a fault in mrlclient; 2
+    for an error that one line on stderr says how to put right; 130 when interrupted.
     """
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
@@ -64,18 +68,24 @@ def run(arguments: Sequence[str]) -> int:
         The exit status; see `mrlclient.__main__.main`.
     """
     session = Session()
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if sys.stdout is None:
+        sys.stdout = ClosedStdout()
+    elif isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show a sign gets a question mark, not an error.
         sys.stdout.reconfigure(errors="replace")
-    with warnings_on_one_line():
+    with warnings_on_one_line(session):
         try:
             command = typer.main.get_command(app)
             status = command.main(list(arguments), prog_name="mrlclient", standalone_mode=False, obj=session)
             sys.stdout.flush()
         except BrokenPipeError:
-            # Whoever read has left, as `head` does. What is still in the buffer must go nowhere, without a word.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return BROKEN
+            # Whoever read has left, as `head` does.
+            status = BROKEN
         except Exception as error:
-            return tell_error(error, debug=session.debug)
+            status = tell_error(error, session)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # What is still in the buffer goes nowhere, or Python would complain once more at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status if isinstance(status, int) else 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from mrlclient.cli._options import Debug
-from mrlclient.cli._output import Format, choose_format, opened, write
+from mrlclient.cli._output import Format, check_apart, choose_format, opened, write
 from mrlclient.cli._texts import read_texts
 from mrlclient.dimensions import OnNarrow
 from mrlclient.errors import ConfigurationError, InputError
@@ -19,10 +20,10 @@ def _widths(value: str | None) -> list[int] | None:
     """The widths in `"64,256"`, widest first."""
     if value is None:
         return None
-    try:
-        return sorted({int(part) for part in value.split(",")}, reverse=True)
-    except ValueError:
-        raise ConfigurationError("--dimensions takes whole numbers with commas between them, such as 64,256.") from None
+    # int() alone would also take 1_0, and the digits of every script.
+    if not re.fullmatch(r" *[0-9]{1,9} *(, *[0-9]{1,9} *)*", value):
+        raise ConfigurationError("--dimensions takes whole numbers with commas between them, such as 64,256.")
+    return sorted({int(part) for part in value.split(",")}, reverse=True)
 
 
 def embed(
@@ -35,9 +36,16 @@ def embed(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", "-f", help="Texts from a file: .txt has one a line, .jsonl one object a line. UTF-8."),
+        typer.Option(
+            "--file",
+            "-f",
+            help="Texts from a file: .txt has one a line, .jsonl one object a line; - is standard input. UTF-8.",
+        ),
     ] = None,
-    field: Annotated[str, typer.Option("--field", help="The field of a .jsonl object that holds the text.")] = "text",
+    field: Annotated[
+        str | None,
+        typer.Option("--field", help="The field of a .jsonl object that holds the text. By default text."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -70,17 +78,34 @@ def embed(
     truncate_input: Annotated[
         bool, typer.Option("--truncate-input", help="Embed the beginning of an over-long text, where the provider can.")
     ] = False,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            "--cache",
+            metavar="ADDRESS",
+            help="Where vectors are kept, so that a text is paid for once: a path, sqlite:PATH or redis://HOST. "
+            "See 'mrlclient cache'. By default nothing is kept.",
+        ),
+    ] = None,
+    fetch: Annotated[
+        Literal["requested", "native"],
+        typer.Option("--fetch", help="With native the full width is asked for, so that the cache has every width."),
+    ] = "requested",
     output_format: Annotated[
         Format | None,
         typer.Option(
             "--format",
             help="table is a preview; json and jsonl give every width; npy is one float32 matrix, one row a text. "
-            "By default what the ending of --output says, else table.",
+            "By default what the ending of --output says; without --output, table.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write to this file, whole or not at all. By default standard output."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write to this file, whole or not at all. By default, and with -, standard output.",
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -89,14 +114,24 @@ def embed(
     Every vector has unit length, and they come in the order of the texts. Warnings and errors go to standard error.
     """
     widths = _widths(dimensions)
+    if output == Path("-"):
+        output = None
     chosen = choose_format(output_format, output, widths or ())
+    check_apart(file, output)
     given = read_texts(texts or (), file, field)
 
     from mrlclient.embedder import Embedder
 
     # The output comes before the request: a path that cannot be written to is told before anything is paid for.
     with (
-        Embedder(model, dimensions=widths, on_narrow=on_narrow, truncate_input=truncate_input) as embedder,
+        Embedder(
+            model,
+            dimensions=widths,
+            on_narrow=on_narrow,
+            truncate_input=truncate_input,
+            cache=cache,
+            fetch=fetch,
+        ) as embedder,
         opened(output) as stream,
     ):
         try:

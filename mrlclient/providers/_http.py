@@ -40,7 +40,8 @@ class HTTPTransport:
     """
 
     def __init__(self, url: str, key: Secret, provider: str, timeout: float) -> None:
-        self.origin = self._url = url
+        self._url = url
+        self.origin = url.removesuffix("/embeddings")
         self._auth = Bearer(key)
         self._provider = provider
         self._timeout = timeout

@@ -24,7 +24,7 @@ class OpenAISDKTransport:
                 f"client must be an openai.OpenAI or openai.AsyncOpenAI, or one of Azure's, not {type(client).__name__}"
             )
         # A copy that shares the caller's connections: only the flow retries.
-        self.origin = str(client.base_url)
+        self.origin = str(client.base_url).rstrip("/")
         self._client = client.with_options(max_retries=0, timeout=timeout)
 
     def send(self, request: Request) -> Reply:

@@ -36,7 +36,7 @@ class VoyageSDKTransport:
             )
         self._is_async = isinstance(client, AsyncClient)
         self._settings = client._params | {"request_timeout": timeout}
-        self.origin = str(client._params["base_url"])
+        self.origin = str(client._params["base_url"]).rstrip("/")
         self._require_key = client._require_api_key
         self._create: Any = Embedding.create
         self._acreate: Any = Embedding.acreate

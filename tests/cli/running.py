@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -37,12 +38,28 @@ class Outcome:
 
 
 def environment(**extra):
-    clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONWARNINGS")}
+    # Unbuffered, Python ends otherwise where nobody reads.
+    unwanted = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONWARNINGS", "PYTHONUNBUFFERED")
+    clean = {k: v for k, v in os.environ.items() if k not in unwanted}
     return clean | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"} | extra
 
 
 def command(*arguments, options=()):
     return [sys.executable, *options, "-m", "mrlclient", *map(str, arguments)]
+
+
+def run_in_bash(line, cwd=None, **env):
+    """Runs a line of bash, in which `$MRL` is the command."""
+    mrl = shlex.join(command())
+    done = subprocess.run(
+        ["bash", "-c", line.replace("$MRL", mrl)],
+        capture_output=True,
+        cwd=cwd,
+        env=environment(**env),
+        timeout=60,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr.decode())
 
 
 def run(*arguments, stdin=b"", cwd=None, options=(), **env):

@@ -38,12 +38,17 @@ def test_the_figures(demo):
 def test_the_examples_are_found_at_the_full_width(demo):
     examples = re.split(r"^dimensions  own text at rank  found first *$", demo, flags=re.MULTILINE)[1:]
     assert len(examples) == 3
+    ranks_at_32 = []
     for example in examples:
         rows = re.findall(r"^ +(\d+) +(\d+)  (\S.*?) *$", example.partition("\n\n")[0], re.MULTILINE)
         assert [row[0] for row in rows] == ["256", "128", "64", "32"]
         assert rows[0][1] == "1"
         # What is found first is the own text exactly where that is at rank 1.
         assert all((found == rows[0][2]) == (rank == "1") for _, rank, found in rows)
+        ranks_at_32.append(int(rows[-1][1]))
+    # They show what is lost, and are ordered by it.
+    assert ranks_at_32 == sorted(ranks_at_32)
+    assert ranks_at_32[-1] > 1
 
 
 def test_the_refusal(demo):

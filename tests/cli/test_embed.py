@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 
@@ -42,7 +43,7 @@ def test_json(file, expected):
         "reduction": "native",
         "input_type": "document",
         "task": None,
-        "usage": {"tokens": expected.usage.tokens, "usd": 0.0},
+        "usage": dataclasses.asdict(expected.usage),
     }
     assert list(embeddings) == ["256", "64"]
     for width in (256, 64):
@@ -95,7 +96,7 @@ def test_the_table_of_many_texts_says_how_many_it_leaves_out(cli):
 
 def test_a_table_in_a_file(cli, tmp_path):
     output = tmp_path / "preview.txt"
-    assert cli("embed", "a", "-o", output).out == b""
+    assert cli("embed", "a", "-o", output, "--format", "table").out == b""
     assert "preview" in output.read_text("utf-8")
 
 
@@ -112,9 +113,10 @@ def test_a_line_ends_at_a_line_end_only(cli):
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("name", ["texts.jsonl", "texts.JSONL"])
 @pytest.mark.parametrize(("field", "options"), [("text", []), ("body", ["--field", "body"])])
-def test_a_file_of_objects(cli, tmp_path, expected, field, options):
-    path = tmp_path / "texts.jsonl"
+def test_a_file_of_objects(cli, tmp_path, expected, name, field, options):
+    path = tmp_path / name
     path.write_text("".join(json.dumps({"id": 1, field: text}) + "\n" for text in TEXTS), encoding="utf-8")
     found = json.loads(cli("embed", "-f", path, *options, "--format", "json").out)
     assert_same(found["embeddings"]["256"], expected.embeddings)
@@ -132,6 +134,20 @@ def test_a_hosted_model(cli, openai):
         "512": (3, 512),
     }
     assert len(openai.requests) == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--truncate-input"]])
+def test_truncate_input_is_in_the_request(cli, others, options):
+    assert cli("embed", *TEXTS, "-m", "remote:voyage-4", *options, "--format", "json").status == 0
+    (request,) = others.requests
+    assert request.body["truncation"] is bool(options)
+
+
+def test_a_task(cli, others):
+    arguments = ["embed", "a", "-m", "local:nomic-embed-text-v1.5", "--task", "clustering"]
+    found = json.loads(cli(*arguments, "--format", "json").out)
+    assert (found["task"], found["input_type"]) == ("clustering", None)
+    assert ", task clustering" in cli(*arguments).text
 
 
 def test_the_model_of_the_environment(cli, openai, monkeypatch):

@@ -1,6 +1,7 @@
 """What cannot be done is said in one line, with exit status 2, and never with a text in it."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -19,6 +20,11 @@ def test_in_a_process_of_its_own():
     [
         (["-d", "foo"], "such as 64,256"),
         (["-d", ""], "such as 64,256"),
+        (["-d", "1_0"], "such as 64,256"),
+        (["-d", "٦٤"], "such as 64,256"),
+        (["-d", "-5"], "such as 64,256"),
+        (["-d", "9" * 5000], "such as 64,256"),
+        (["-d", "0"], "--dimensions 0 is not positive"),
         (["-d", "0"], "1 to 256"),
         (["-d", "64,512"], "1 to 256"),
         (["-d", "8", "--on-narrow", "error"], "evaluated is 64"),
@@ -32,8 +38,10 @@ def test_in_a_process_of_its_own():
         (["--format", "npy", "-d", "64,128"], "2 widths"),
         (["--nonsense"], "mrlclient embed --help"),
         (["-o", "nowhere/vectors.npy"], "nowhere/vectors.npy: No such file"),
-        (["-o", "."], "Is a directory"),
+        (["-o", ".", "--format", "json"], "Is a directory"),
+        (["--field", "body"], "--field names a field of a .jsonl file"),
         (["-f", "texts.txt"], "the one or the other"),
+        (["-f", "-"], "the one or the other"),
     ],
 )
 def test_bad_options(cli, tmp_path, monkeypatch, arguments, says):
@@ -57,7 +65,8 @@ def test_bad_options(cli, tmp_path, monkeypatch, arguments, says):
         ("a.jsonl", '{"body": "canary"}\n', "a.jsonl, line 1 has no field 'text'"),
         ("a.jsonl", '{"text": 7}\n', "a.jsonl, line 1 has a field 'text' that is not a string"),
         ("a.jsonl", '{"text": " "}\n', "a.jsonl, line 1 has a blank field 'text'"),
-        ("a.jsonl", '{"text": "canary"}\n{"text": "canary \\ud800"}\n', "a.jsonl, line 2: "),
+        ("a.jsonl", '{"text": "canary"}\n{"text": "canary \\ud800"}\n', "a.jsonl, line 2 holds a lone surrogate"),
+        ("a.jsonl", '{"text": "one", "text": "canary"}\n', "a.jsonl, line 1 has a key twice"),
     ],
 )
 def test_bad_files(cli, tmp_path, monkeypatch, name, data, says):
@@ -76,8 +85,69 @@ def test_a_file_that_is_not_there(cli):
     assert "nowhere.txt: No such file" in cli("embed", "-f", "nowhere.txt").refusal()
 
 
+#: Words that only Python has.
+_PYTHON = re.compile(r"\w=|ModelSpec|True|\bpass\b|input_type|truncate_input|on_narrow")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-d", "0"], "--dimensions 0 is not positive. wordllama:l2-supercat-256 gives 1 to 256."),
+        (["-d", "8", "--on-narrow", "error"], "on your own data, or give --on-narrow allow."),
+        (["-m", "openai:text-embedding-ada-002", "-d", "8"], "Its only width is 1536: leave --dimensions out."),
+        (["-m", "openai:text-embedding-3-small", "--truncate-input"], "yourself, and leave --truncate-input out."),
+        (["--task", "clustering"], "It knows none: leave --task out."),
+        (["--task", "clustering", "--input-type", "query"], "Give --input-type or --task, not both"),
+        (["-m", "voyage:voyage-4"], "Set VOYAGE_API_KEY."),
+        (["-m", "openai:nothing-of-the-kind"], "'mrlclient models' lists what it has."),
+        (["-m", "nomic:nomic-embed-text-v1"], "Only Python can name one"),
+        (["--cache", ""], "'sqlite:PATH' or 'redis://HOST'."),
+    ],
+)
+def test_a_shell_is_told_what_to_type(cli, openai, arguments, says):
+    line = cli("embed", "canary", *arguments).refusal()
+    assert says in line
+    assert not _PYTHON.search(line.partition("Nomic(")[0])
+
+
+def test_a_base_url_is_the_environments(cli, openai, monkeypatch):
+    for url in ("nonsense", "https://name:canary@example.org"):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        line = cli("embed", "canary", "-m", "openai:text-embedding-3-small").refusal()
+        assert "The base URL in the environment" in line
+        assert not _PYTHON.search(line)
+        assert "api_key" not in line
+
+
+def test_a_warning_too(cli):
+    assert cli("embed", "a", "-d", "8").err.endswith("or give --on-narrow allow.\n")
+
+
+def test_an_option_that_the_command_has_not_is_not_advised(cli):
+    assert "Its only width is 1536. Matryoshka" in cli("demo", "-m", "openai:text-embedding-ada-002").refusal()
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_a_line_that_is_too_long_is_counted_once(cli, others, tmp_path, name):
+    long = "word " * 3000
+    text = long if name == "a.txt" else json.dumps({"text": long})
+    (tmp_path / name).write_text(text + "\n")
+    line = cli("embed", "-m", "local:nomic-embed-text-v1.5", "-f", tmp_path / name).refusal()
+    assert re.search(r"a\.\w+, line 1 has \d+ tokens; ", line)
+    assert line.endswith("Split it, or give --truncate-input to embed its beginning only.")
+
+
+def test_an_argument_in_another_encoding(cli):
+    assert "LANG=C.UTF-8" in cli("embed", "a", "caf\udce9").refusal()
+
+
 def test_a_blank_argument(cli):
     assert "Text 1 is empty or blank" in cli("embed", "canary", " ").refusal()
+
+
+@pytest.mark.parametrize("file", [[], ["-f", "-"]])
+def test_a_field_of_what_has_none(cli, file):
+    assert "--field names a field" in cli("embed", *file, "--field", "text", stdin=b"canary\n").refusal()
 
 
 def test_nothing_to_embed_on_a_terminal(cli):

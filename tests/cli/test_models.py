@@ -35,10 +35,13 @@ def test_the_table(cli):
     assert voyage.split()[3:7] == ["256", "512", "1024", "2048"]
 
 
-def test_the_table_in_a_narrow_pipe_keeps_its_shape(cli, monkeypatch):
+@pytest.mark.parametrize("tty", [[], ["stdout"]])
+@pytest.mark.parametrize("columns", ["20", "60"])
+def test_a_narrow_window_loses_nothing(cli, monkeypatch, tty, columns):
+    monkeypatch.setenv("NO_COLOR", "1")
     wide = cli("models").out
-    monkeypatch.setenv("COLUMNS", "40")
-    assert cli("models").out == wide
+    monkeypatch.setenv("COLUMNS", columns)
+    assert cli("models", tty=tty).out == wide
 
 
 @pytest.mark.parametrize("no_color", [True, False])

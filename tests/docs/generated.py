@@ -220,6 +220,9 @@ _EXTRA_USES = {
     "voyage": "sending through your own `voyageai` client",
     "nomic": "Nomic Embed on this machine",
     "wordllama": "the embedded default: no key, no network",
+    "sqlite": "a cache in a file",
+    "redis": "a cache on a Redis or Valkey server",
+    "parquet": "`mrlclient cache export` to Parquet",
     "cli": "the command `mrlclient`",
 }
 

@@ -34,7 +34,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FILE = r"\w+ file=\S+"
 #: What a block may say it is. `text` and `toml` are shown, not run: only what is not code may use them.
 _KNOWN = re.compile(rf"python|console|text|toml|{_FILE}")
-_EXTRAS = re.compile(r"'mrlclient\[([\w,]+)\]'")
+_EXTRAS = re.compile(r"'(?:mrlclient|\.)\[([\w,]+)\]'")
 
 
 class Page:

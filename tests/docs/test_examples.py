@@ -22,6 +22,7 @@ CASES = {
     "04_async_many": [([], "tokens")],
     "05_your_own_client": [([], "openai:text-embedding-3-small")],
     "06_nomic_from_a_folder": [(["nomic-embed-text-v1.5"], "nomic:nomic-embed-text-v1.5")],
+    "07_pay_once": [([], "256: 0 tokens paid for, 3 texts from the cache")],
 }
 
 
