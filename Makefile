@@ -14,7 +14,7 @@ demo: $(VENV)/.demo
 	$(VENV)/bin/mrlclient demo
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2
 
 test-all: test
 	$(VENV)/bin/python -m pytest -m soak

@@ -179,7 +179,7 @@ def _take(
     """Takes what the cache has of the wanted rows: their keys, and which of them it has not."""
     everything = len(wanted) == len(taker.raw)
     out = taker.raw if everything else np.empty((len(wanted), taker.width), dtype=np.float32)
-    texts = taker.plan.texts if everything else [taker.plan.texts[row] for row in wanted]
+    texts = taker.plan.texts if everything else [taker.plan.texts[int(row)] for row in wanted]
     look: Look = yield CacheLook(caching.store, caching.fields, texts, taker.width, out)
     found = look.found
     if not everything:

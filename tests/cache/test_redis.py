@@ -148,11 +148,11 @@ def test_a_server_that_goes_and_comes_back(start_server, prefix):
 def test_a_server_that_does_not_answer(url, prefix, raw):
     cache = RedisCache(url, prefix=prefix, timeout=0.1)
     get(cache, [1], 64)
-    raw.client_pause(10_000)
+    raw.client_pause(1_000)  # which holds up the unpause, too
     started = time.monotonic()
     with pytest.raises(valkey.TimeoutError):
         cache.set_many([make_entry(1, 64)])
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 0.9
     raw.client_unpause()
     cache.set_many([make_entry(1, 64)])
     assert get(cache, [1], 64)[0].mask.all()
