@@ -92,10 +92,7 @@ class Plan:
         return [self._batch(rows[start:stop]) for start, stop in runs]
 
     def _batch(self, rows: range | NDArray[np.intp]) -> Batch:
-        if isinstance(rows, range):
-            texts = self.texts[rows.start : rows.stop]
-        else:
-            texts = [self.texts[int(row)] for row in rows]
+        texts = self.texts[rows.start : rows.stop] if isinstance(rows, range) else [self.texts[int(r)] for r in rows]
         return Batch(texts, rows, self.resolution, self.input_type, self.truncate_input)
 
     def given_index(self, row: int) -> int:
