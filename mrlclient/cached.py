@@ -149,8 +149,9 @@ def through_cache(
             if claim.since and len(led):
                 # Somebody may have got one of them between the look and the claim.
                 _, still = yield from _take(caching, taker, led, cached)
+                missing = set(still.tolist())
                 for position in claim.led:
-                    if pending[position] not in still:
+                    if int(pending[position]) not in missing:
                         claim.land(position, taker.raw[pending[position]].copy())
                 led = still
             if len(led):
@@ -241,7 +242,8 @@ class _Keeper:
         price = (self.plan.spec.usd_per_million_tokens or 0.0) / 1e6
         lengths = [len(text) for text in batch.texts]
         # A server counts a request's tokens, not a text's: each text gets its share by length.
-        shares = [length * (answer.tokens or 0) / sum(lengths) for length in lengths]
+        per_character = (answer.tokens or 0) / sum(lengths)
+        shares = [length * per_character for length in lengths]
         entries = [
             Entry(self.keys[row], vector, self.plan.spec.address, tokens, tokens * price)
             for row, vector, tokens in zip(batch.rows, answer.vectors, shares, strict=True)

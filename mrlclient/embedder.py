@@ -86,9 +86,7 @@ class Embedder:
             if not is_width(value):
                 raise ConfigurationError(f"{name} must be a positive integer, not {value!r}.")
         spec = _spec(model)
-        self._dimensions = check_widths(spec, dimensions)
-        for width in self._dimensions:
-            check_narrow(spec, width, on_narrow)
+        self._dimensions = _widths(spec, dimensions, on_narrow)
         # Only now, so that a width that cannot be had is said before a key is missed.
         self._provider = model if isinstance(model, Provider) else registry.create(spec)
         if truncate_input and not self._provider.truncates_input:
@@ -241,9 +239,7 @@ class Embedder:
             raise ConfigurationError("This embedder is closed. Make a new one.")
         widths = self._dimensions
         if dimensions is not None:
-            widths = check_widths(self.spec, dimensions)
-            for width in widths:
-                check_narrow(self.spec, width, self._policy.on_narrow)
+            widths = _widths(self.spec, dimensions, self._policy.on_narrow)
         plan = make_plan(
             self.spec,
             self._provider.packing,
@@ -268,6 +264,14 @@ class Embedder:
         for note in result.notes:
             warn_user(note, ServerBehaviorWarning)
         return result
+
+
+def _widths(spec: ModelSpec, dimensions: Dimensions, on_narrow: OnNarrow) -> list[int]:
+    """The widths asked for, widest first, each one looked at."""
+    widths = check_widths(spec, dimensions)
+    for width in widths:
+        check_narrow(spec, width, on_narrow)
+    return widths
 
 
 def _guarded(cache: str | Path | Cache) -> GuardedCache:

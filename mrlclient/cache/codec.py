@@ -119,15 +119,6 @@ def decode(key: bytes, value: bytes) -> Entry:
     return Entry(key, vector, model.rstrip(b"\0").decode("utf-8", "ignore"), tokens, usd, created)
 
 
-def stored_width(value: bytes) -> int:
-    """The width in a value's header, which is not verified here.
-
-    Raises:
-        CorruptEntryError: If it has no header.
-    """
-    return _header(value)[0]
-
-
 def _size(width: int, dtype: np.dtype[np.floating]) -> int:
     return _HEADER.size + width * dtype.itemsize + -(-width // _BLOCK) * _SUM_BYTES
 

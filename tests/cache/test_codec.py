@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrlclient.cache.base import CorruptEntryError, Entry
-from mrlclient.cache.codec import decode, decode_into, encode, encoded_size, prefix_size, stored_width
+from mrlclient.cache.codec import decode, decode_into, encode, encoded_size, prefix_size
 
 KEY = bytes(32)
 TYPES = ("float32", "float16")
@@ -111,10 +111,10 @@ def test_limits_of_the_header():
     assert (back.tokens, back.usd, back.created) == (2.0**24, 1e-300, 4e9)
     half = decode(KEY, encode(Entry(KEY, vector(3), model="a" + "ż" * 40)))
     assert half.model == "a" + "ż" * 31
-    assert stored_width(value(65)) == 65
+    assert len(decode(KEY, value(65)).vector) == 65
     for wrong in (b"", b"MRLV", value(3)[: HEADER - 1], b"XRLV" + value(3)[4:], bytes(200)):
         with pytest.raises(CorruptEntryError):
-            stored_width(wrong)
+            decode(KEY, wrong)
     with pytest.raises(CorruptEntryError):
         decode(KEY, encode(Entry(KEY, np.empty(0, dtype=np.float32))))
 
