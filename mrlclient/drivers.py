@@ -20,12 +20,12 @@ T = TypeVar("T")
 class Performer(Protocol):
     """The half of a provider that does I/O or computes."""
 
-    def send(self, request: Any) -> Any:
-        """Sends a request and waits for the reply."""
+    def send(self, request: Any, timeout: float | None = None) -> Any:
+        """Sends a request and waits for the reply, for so many seconds at most."""
         ...
 
-    async def asend(self, request: Any) -> Any:
-        """Sends a request and awaits the reply."""
+    async def asend(self, request: Any, timeout: float | None = None) -> Any:
+        """Sends a request and awaits the reply, for so many seconds at most."""
         ...
 
     def count_tokens(self, texts: Any) -> list[int]:
@@ -65,10 +65,10 @@ class SyncDriver:
 
     def _perform(self, operation: Operation) -> Any:
         match operation:
-            case Send(request):
+            case Send(request, timeout):
                 if self._stop.is_set():
                     raise _AbandonedError
-                return self._performer.send(request)
+                return self._performer.send(request, timeout)
             case CountTokens(texts):
                 return self._performer.count_tokens(texts)
             case CacheLook(store, fields, texts, width, out):
@@ -144,8 +144,8 @@ class AsyncDriver:
 
     async def _perform(self, operation: Operation) -> Any:
         match operation:
-            case Send(request):
-                return await self._performer.asend(request)
+            case Send(request, timeout):
+                return await self._performer.asend(request, timeout)
             case CountTokens(texts):
                 return await anyio.to_thread.run_sync(self._performer.count_tokens, texts)
             case CacheLook(store, fields, texts, width, out):

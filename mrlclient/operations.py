@@ -23,9 +23,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request that the provider encoded; the outcome is its reply."""
+    """Send a request that the provider encoded; the outcome is its reply.
+
+    Attributes:
+        timeout: Seconds that it may take at most, where that is less than the provider's own timeout.
+    """
 
     request: Any = field(repr=False)
+    timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

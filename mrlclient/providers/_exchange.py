@@ -40,12 +40,12 @@ class Transport(Protocol):
 
     origin: str
 
-    def send(self, request: Request) -> Reply:
-        """Sends and waits."""
+    def send(self, request: Request, timeout: float | None = None) -> Reply:
+        """Sends and waits, for `timeout` seconds at most where that is less than the transport's own."""
         ...
 
-    async def asend(self, request: Request) -> Reply:
-        """Sends and awaits."""
+    async def asend(self, request: Request, timeout: float | None = None) -> Reply:
+        """Sends and awaits, for `timeout` seconds at most where that is less than the transport's own."""
         ...
 
     def translate(self, failure: Exception) -> ProviderError | ConfigurationError:
@@ -59,3 +59,8 @@ class Transport(Protocol):
     async def aclose(self) -> None:
         """Closes what is open, in the running event loop too."""
         ...
+
+
+def shorter(own: float, given: float | None) -> float:
+    """The seconds that one exchange may take: a transport's own bound, or a shorter one that it is given."""
+    return own if given is None else min(own, given)

@@ -148,11 +148,11 @@ class HostedProvider(Provider):
         vector = self.spec.native_dimensions * _BYTES_PER_NUMBER + _BYTES_PER_VECTOR
         return Request(body | self._fields(batch), 65_536 + len(batch.texts) * vector)
 
-    def send(self, request: Request) -> Reply:
-        return self._transport.send(request)
+    def send(self, request: Request, timeout: float | None = None) -> Reply:
+        return self._transport.send(request, timeout)
 
-    async def asend(self, request: Request) -> Reply:
-        return await self._transport.asend(request)
+    async def asend(self, request: Request, timeout: float | None = None) -> Reply:
+        return await self._transport.asend(request, timeout)
 
     def translate(self, failure: Exception) -> MRLError:
         return self._transport.translate(failure)

@@ -23,7 +23,7 @@ from mrlclient.errors import (
     ResponseContractError,
 )
 from mrlclient.providers._credentials import Bearer, Secret
-from mrlclient.providers._exchange import Reply, Request
+from mrlclient.providers._exchange import Reply, Request, shorter
 
 #: Bytes read of an error's body at most.
 _MAX_ERROR_BODY = 64 * 1024
@@ -51,8 +51,15 @@ class HTTPTransport:
         self._pid = os.getpid()
         self._inherited: list[object] = []
 
-    def send(self, request: Request) -> Reply:
-        deadline = time.monotonic() + self._timeout
+    def send(self, request: Request, timeout: float | None = None) -> Reply:
+        seconds = shorter(self._timeout, timeout)
+        try:
+            return self._exchange(request, time.monotonic() + seconds)
+        except (TimeoutError, httpx2.TimeoutException):
+            pass
+        raise self._timed_out(seconds)
+
+    def _exchange(self, request: Request, deadline: float) -> Reply:
         timeouts = {"timeout": _Remaining(deadline)}
         with self._sync_client().stream("POST", self._url, content=_content(request), extensions=timeouts) as response:
             body = _Body(response, request, self._provider)
@@ -61,32 +68,31 @@ class HTTPTransport:
                 if body.add(chunk):
                     break
                 if time.monotonic() > deadline:
-                    raise self._timed_out()
+                    raise TimeoutError
             return body.reply()
 
-    async def asend(self, request: Request) -> Reply:
+    async def asend(self, request: Request, timeout: float | None = None) -> Reply:
+        seconds = shorter(self._timeout, timeout)
         client = await self._async_client()
         try:
-            with anyio.fail_after(self._timeout):
+            with anyio.fail_after(seconds):
                 async with client.stream("POST", self._url, content=_content(request)) as response:
                     body = _Body(response, request, self._provider)
                     async for chunk in response.aiter_raw():
                         if body.add(chunk):
                             break
                     return body.reply()
-        except TimeoutError:
+        except (TimeoutError, httpx2.TimeoutException):
             pass
-        raise self._timed_out()
+        raise self._timed_out(seconds)
 
-    def _timed_out(self) -> ProviderTimeoutError:
+    def _timed_out(self, seconds: float) -> ProviderTimeoutError:
         return ProviderTimeoutError(
-            f"{self._provider} did not answer within {self._timeout:g} s", provider=self._provider, retryable=True
+            f"{self._provider} did not answer within {seconds:.3g} s", provider=self._provider, retryable=True
         )
 
     def translate(self, failure: Exception) -> ProviderError:
         name = self._provider
-        if isinstance(failure, httpx2.TimeoutException):
-            return self._timed_out()
         problem = type(failure).__name__
         if isinstance(failure, httpx2.ProxyError) and str(failure).startswith("407"):
             return ProviderConnectionError(f"{name}: the proxy asks for a login ({failure})", provider=name)

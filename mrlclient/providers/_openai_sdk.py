@@ -8,7 +8,7 @@ import anyio.to_thread
 import openai
 
 from mrlclient.errors import ConfigurationError, ProviderConnectionError, ProviderError, ProviderTimeoutError
-from mrlclient.providers._exchange import Reply, Request
+from mrlclient.providers._exchange import Reply, Request, shorter
 
 
 class OpenAISDKTransport:
@@ -25,21 +25,26 @@ class OpenAISDKTransport:
             )
         # A copy that shares the caller's connections: only the flow retries.
         self.origin = str(client.base_url).rstrip("/")
-        self._client = client.with_options(max_retries=0, timeout=timeout)
+        self._client = client.with_options(max_retries=0)
+        self._timeout = timeout
 
-    def send(self, request: Request) -> Reply:
+    def send(self, request: Request, timeout: float | None = None) -> Reply:
         if isinstance(self._client, openai.AsyncOpenAI):
             raise ConfigurationError("This client is async. Use the async methods, or pass an openai.OpenAI.")
+        seconds = shorter(self._timeout, timeout)
         try:
-            return _reply(self._client.embeddings.with_raw_response.create(**request.body).http_response)
+            raw = self._client.embeddings.with_raw_response.create(**request.body, timeout=seconds)
+            return _reply(raw.http_response)
         except openai.APIStatusError as error:
             return _reply(error.response)
 
-    async def asend(self, request: Request) -> Reply:
+    async def asend(self, request: Request, timeout: float | None = None) -> Reply:
         if isinstance(self._client, openai.OpenAI):
-            return await anyio.to_thread.run_sync(self.send, request)
+            return await anyio.to_thread.run_sync(self.send, request, timeout)
+        seconds = shorter(self._timeout, timeout)
         try:
-            return _reply((await self._client.embeddings.with_raw_response.create(**request.body)).http_response)
+            raw = await self._client.embeddings.with_raw_response.create(**request.body, timeout=seconds)
+            return _reply(raw.http_response)
         except openai.APIStatusError as error:
             return _reply(error.response)
 

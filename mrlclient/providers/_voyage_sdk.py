@@ -18,7 +18,7 @@ from mrlclient.errors import (
     ProviderTimeoutError,
     ServerError,
 )
-from mrlclient.providers._exchange import Reply, Request
+from mrlclient.providers._exchange import Reply, Request, shorter
 
 
 class VoyageSDKTransport:
@@ -35,31 +35,35 @@ class VoyageSDKTransport:
                 f"client must be a voyageai.Client or voyageai.AsyncClient, not {type(client).__name__}"
             )
         self._is_async = isinstance(client, AsyncClient)
-        self._settings = client._params | {"request_timeout": timeout}
+        self._params = client._params
+        self._timeout = timeout
         self.origin = str(client._params["base_url"]).rstrip("/")
         self._require_key = client._require_api_key
         self._create: Any = Embedding.create
         self._acreate: Any = Embedding.acreate
 
-    def send(self, request: Request) -> Reply:
+    def send(self, request: Request, timeout: float | None = None) -> Reply:
         if self._is_async:
             raise ConfigurationError("This client is async. Use the async methods, or pass a voyageai.Client.")
         self._require_key()
         try:
-            return Reply(200, {}, self._create(**request.body, **self._settings))
+            return Reply(200, {}, self._create(**request.body, **self._settings(timeout)))
         except voyageai.error.VoyageError as error:
             return _reply(error)
 
-    async def asend(self, request: Request) -> Reply:
+    async def asend(self, request: Request, timeout: float | None = None) -> Reply:
         if not self._is_async:
-            return await anyio.to_thread.run_sync(self.send, request)
+            return await anyio.to_thread.run_sync(self.send, request, timeout)
         if sniffio.current_async_library() != "asyncio":
             raise ConfigurationError("voyageai.AsyncClient works under asyncio only. Pass a voyageai.Client.")
         self._require_key()
         try:
-            return Reply(200, {}, await self._acreate(**request.body, **self._settings))
+            return Reply(200, {}, await self._acreate(**request.body, **self._settings(timeout)))
         except voyageai.error.VoyageError as error:
             return _reply(error)
+
+    def _settings(self, timeout: float | None) -> dict[str, Any]:
+        return self._params | {"request_timeout": shorter(self._timeout, timeout)}
 
     def translate(self, failure: Exception) -> ProviderError:
         if isinstance(failure, voyageai.error.Timeout):

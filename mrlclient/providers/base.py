@@ -83,11 +83,16 @@ class Provider(ABC):
         return ProviderError(f"{self.spec.address} failed: {type(failure).__name__}", provider=self.name)
 
     @abstractmethod
-    def send(self, request: Any) -> Any:
-        """Sends a request, or computes it, and returns the reply. Called from several threads at once."""
+    def send(self, request: Any, timeout: float | None = None) -> Any:
+        """Sends a request, or computes it, and returns the reply. Called from several threads at once.
+
+        Args:
+            request: What `encode` made.
+            timeout: Seconds that it may take at most, where that is less than the provider's own timeout.
+        """
 
     @abstractmethod
-    async def asend(self, request: Any) -> Any:
+    async def asend(self, request: Any, timeout: float | None = None) -> Any:
         """The same for the running event loop."""
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -116,7 +121,10 @@ class LocalReply:
 
 
 class LocalProvider(Provider):
-    """A provider that computes in this process: a request is a batch, and an async call takes a thread."""
+    """A provider that computes in this process: a request is a batch, and an async call takes a thread.
+
+    A timeout is not kept: a computation under way cannot be stopped, and abandoned it costs as much.
+    """
 
     def __init__(self, model: str | ModelSpec) -> None:
         super().__init__(model)
@@ -153,10 +161,10 @@ class LocalProvider(Provider):
     def decode(self, reply: LocalReply, batch: Batch) -> Answer:
         return Answer(reply.vectors, reply.tokens)
 
-    def send(self, request: Batch) -> LocalReply:
+    def send(self, request: Batch, timeout: float | None = None) -> LocalReply:
         return self.compute(self._loaded(), request)
 
-    async def asend(self, request: Batch) -> LocalReply:
+    async def asend(self, request: Batch, timeout: float | None = None) -> LocalReply:
         return await anyio.to_thread.run_sync(self.send, request)
 
     def close(self) -> None:

@@ -18,6 +18,8 @@ import anyio.from_thread
 import numpy as np
 import pytest
 
+from mrlclient.dimensions import resolve
+from mrlclient.drivers import AsyncDriver, SyncDriver
 from mrlclient.embedder import Embedder
 from mrlclient.errors import (
     ConfigurationError,
@@ -27,6 +29,8 @@ from mrlclient.errors import (
     NotMatryoshkaError,
 )
 from mrlclient.models import InputType
+from mrlclient.operations import Answer, Flow, Send
+from mrlclient.plan import Batch, make_plan
 from mrlclient.providers.base import Provider
 from mrlclient.result import EmbeddingResult
 
@@ -245,6 +249,32 @@ class ProviderContract:
                 await other.aembed_query(TEXTS[0])
 
         anyio.run(managed, backend=backends[0])
+
+    def test_seconds_given(self) -> None:
+        """`send` and `asend` take a bound of seconds, as a flow gives it with a request."""
+
+        def exchange(provider: Provider) -> Flow[tuple[Batch, Answer]]:
+            plan = make_plan(provider.spec, provider.packing, TEXTS, resolve(provider.spec, None))
+            batch = plan.batches()[0]
+            reply = yield Send(provider.encode(batch), timeout=60.0)
+            return batch, provider.decode(reply, batch)
+
+        async def main() -> tuple[Batch, Answer]:
+            provider = self.make_provider()
+            try:
+                return await AsyncDriver(provider).run(exchange(provider))
+            finally:
+                await provider.aclose()
+                await self.cleanup()
+
+        for face in self.faces:
+            if face == "sync":
+                provider = self.make_provider()
+                batch, answer = SyncDriver(provider).run(exchange(provider))
+                provider.close()
+            else:
+                batch, answer = anyio.run(main, backend=face)
+            assert len(answer.vectors) == len(batch.texts)
 
     def test_secrets_do_not_show(self) -> None:
         """No key in what is printed of the provider."""

@@ -18,6 +18,7 @@ class ScriptedDriver(SyncDriver):
 
     Attributes:
         sent: The requests, in the order in which they were sent.
+        timeouts: Seconds that each of them was given at most; None where its provider's own timeout holds.
         slept: Seconds of each wait.
         limits: The bound of each `Gather`.
     """
@@ -26,13 +27,15 @@ class ScriptedDriver(SyncDriver):
         self._reply = reply
         self._count_tokens = count_tokens
         self.sent: list[Any] = []
+        self.timeouts: list[float | None] = []
         self.slept: list[float] = []
         self.limits: list[int] = []
 
     def _perform(self, operation: Operation) -> Any:
         match operation:
-            case Send(request):
+            case Send(request, timeout):
                 self.sent.append(request)
+                self.timeouts.append(timeout)
                 return self._reply(request)
             case CountTokens(texts):
                 return [self._count_tokens(text) for text in texts]
