@@ -6,13 +6,14 @@ Pure, as the flow that it is part of.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from mrlclient.errors import InputError, MRLError
+from mrlclient.call import Cached, Call
+from mrlclient.errors import InputError, MRLError, ResponseContractError
 from mrlclient.keys import Entry, Look
 from mrlclient.operations import Answer, CacheKeep, CacheLook, CacheStore, Flow, Join
 from mrlclient.plan import Batch, Plan
@@ -61,43 +62,7 @@ class Caching:
     fields: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a batch.
-
-    Attributes:
-        tokens: Tokens paid for; None where the provider did not say.
-        cut_here: Whether a server ignored the width, so that the cut was made here.
-        notes: What the server ignored.
-    """
-
-    tokens: int | None
-    cut_here: bool
-    notes: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Cached:
-    """What was not paid for: texts, their tokens, and what those had cost."""
-
-    texts: int = 0
-    tokens: float = 0.0
-    usd: float = 0.0
-
-
-class Keeper(Protocol):
-    """Told of each batch."""
-
-    def keep(self, batch: Batch, answer: Answer) -> Flow[None]:
-        """The batch's vectors are there, and good."""
-        ...
-
-    def failed(self, batch: Batch, error: MRLError) -> None:
-        """They are not to be had. The index of an `InputError` counts within the batch."""
-        ...
-
-
-Send = Callable[["NDArray[np.intp] | None", Keeper | None], Flow[list[Outcome]]]
+Send = Callable[[Call, "NDArray[np.intp] | None"], Flow[None]]
 
 
 def cache_fields(plan: Plan, identity: Sequence[str]) -> tuple[str, ...]:
@@ -121,26 +86,16 @@ def cache_fields(plan: Plan, identity: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def in_callers_terms(error: MRLError, plan: Plan, batch: Batch) -> MRLError:
-    """The error with the index that the caller's list has, where it is about one text of a batch."""
-    if not isinstance(error, InputError) or error.index is None:
-        return error
-    index = plan.given_index(batch.rows[error.index])
-    return InputError(f"Text {index}: {error}", index=index)
-
-
-def through_cache(
-    plan: Plan, caching: Caching, send: Send, rows: NDArray[np.float32]
-) -> Flow[tuple[list[Outcome], Cached]]:
-    """Fills `rows`, sending only what neither the cache nor another call has."""
-    taker = _Taker(plan, rows)
-    flights, cached, outcomes = caching.flights, Cached(), list[Outcome]()
+def through_cache(call: Call, caching: Caching, send: Send) -> Flow[None]:
+    """Gets a call's rows, sending only for what neither the cache nor another call has."""
+    taker, flights = _Taker(call), caching.flights
+    call.cached = Cached()
     landed = flights.landed
-    everything = np.arange(len(rows))
-    keys, pending = yield from _take(caching, taker, everything, cached)
+    keys, pending = yield from _take(caching, taker, np.arange(len(call.rows)))
     if keys is None:
         # The cache failed: so there are no keys, nothing is kept and nothing is shared.
-        return (yield from send(None, None)), cached
+        yield from send(call, None)
+        return
     while len(pending):
         claim = flights.claim([keys[row] for row in pending], taker.width, landed)
         landed = flights.landed
@@ -148,14 +103,15 @@ def through_cache(
             led = pending[list(claim.led)]
             if claim.since and len(led):
                 # Somebody may have got one of them between the look and the claim.
-                _, still = yield from _take(caching, taker, led, cached)
+                _, still = yield from _take(caching, taker, led)
                 missing = set(still.tolist())
                 for position in claim.led:
                     if int(pending[position]) not in missing:
                         claim.land(position, taker.raw[pending[position]].copy())
                 led = still
             if len(led):
-                outcomes += yield from send(led, _Keeper(plan, caching, claim, keys, pending))
+                call.keeper = _Keeper(call.plan, caching, claim, keys, pending)
+                yield from send(call, led)
         finally:
             claim.release()
         positions = list(claim.joined)
@@ -165,17 +121,26 @@ def through_cache(
             row = int(pending[position])
             if outcome is None:
                 handed_over.append(row)
-            elif isinstance(outcome, BaseException):
-                raise _as_own(outcome, plan, row)
+            elif isinstance(outcome, MRLError):
+                _fail_as_another(call, row, outcome)
             else:
                 taker.take_row(row, outcome)
-                cached.texts += 1
+                call.cached.texts += 1
         pending = np.array(handed_over, dtype=np.intp)
-    return outcomes, cached
+
+
+def _fail_as_another(call: Call, row: int, error: MRLError) -> None:
+    """Another call's error is this call's too: a copy, because a traceback belongs to one raise."""
+    if isinstance(error, InputError | ResponseContractError) or getattr(error, "scope", "request") != "request":
+        call.fail(row, error)
+        return
+    own = copy.copy(error)
+    own.partial = None
+    call.fail_all(np.array([row]), own)
 
 
 def _take(
-    caching: Caching, taker: _Taker, wanted: NDArray[np.intp], cached: Cached
+    caching: Caching, taker: _Taker, wanted: NDArray[np.intp]
 ) -> Flow[tuple[list[bytes] | None, NDArray[np.intp]]]:
     """Takes what the cache has of the wanted rows: their keys, and which of them it has not."""
     everything = len(wanted) == len(taker.raw)
@@ -186,6 +151,8 @@ def _take(
     if not everything:
         taker.raw[wanted[found.mask]] = out[found.mask]
     usable = taker.take(wanted[found.mask])
+    cached = taker.call.cached
+    assert cached is not None
     cached.texts += int(usable.sum())
     cached.tokens += found.tokens
     cached.usd += found.usd
@@ -202,13 +169,14 @@ class _Taker:
         raw: (n, width) float32 as the cache has them; the finished rows themselves where the width is the same.
     """
 
-    def __init__(self, plan: Plan, rows: NDArray[np.float32]) -> None:
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self._rows, plan = call.rows, call.plan
         self.plan = plan
-        self._rows = rows
         self._center = plan.spec.recipe == "center_slice_l2"
         self.width = plan.spec.native_dimensions if self._center else plan.resolution.dimensions
-        same = rows.shape[1] == self.width and not self._center
-        self.raw = rows if same else np.empty((len(rows), self.width), dtype=np.float32)
+        same = self._rows.shape[1] == self.width and not self._center
+        self.raw = self._rows if same else np.empty((len(self._rows), self.width), dtype=np.float32)
 
     def take(self, found: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Finishes these rows. Returns for each whether it has a direction at this width."""
@@ -216,7 +184,9 @@ class _Taker:
             truncate_dimensions(self.raw, self._rows.shape[1], center=self._center, out=self._rows)
         else:
             self._rows[found] = truncate_dimensions(self.raw[found], self._rows.shape[1], center=self._center)
-        return np.asarray(self._rows[found].any(axis=1))
+        usable = np.asarray(self._rows[found].any(axis=1))
+        self.call.done[found[usable]] = True
+        return usable
 
     def take_row(self, row: int, vector: NDArray[np.float32]) -> None:
         """Finishes one row that another call got."""
@@ -238,31 +208,20 @@ class _Keeper:
     def __post_init__(self) -> None:
         self._position = {int(row): position for position, row in enumerate(self.pending)}
 
-    def keep(self, batch: Batch, answer: Answer) -> Flow[None]:
+    def keep(self, batch: Batch, good: NDArray[np.intp] | None, answer: Answer) -> Flow[None]:
         price = (self.plan.spec.usd_per_million_tokens or 0.0) / 1e6
         lengths = [len(text) for text in batch.texts]
         # A server counts a request's tokens, not a text's: each text gets its share by length.
         per_character = (answer.tokens or 0) / sum(lengths)
-        shares = [length * per_character for length in lengths]
-        entries = [
-            Entry(self.keys[row], vector, self.plan.spec.address, tokens, tokens * price)
-            for row, vector, tokens in zip(batch.rows, answer.vectors, shares, strict=True)
-        ]
+        entries = []
+        for place in range(len(lengths)) if good is None else good:
+            tokens = lengths[place] * per_character
+            key, vector = self.keys[batch.rows[place]], answer.vectors[place]
+            entries.append(Entry(key, vector, self.plan.spec.address, tokens, tokens * price))
         yield CacheKeep(self.caching.store, entries)
-        for row, vector in zip(batch.rows, answer.vectors, strict=True):
-            self.claim.land(self._position[int(row)], vector)
+        for place, entry in zip(range(len(lengths)) if good is None else good, entries, strict=True):
+            self.claim.land(self._position[int(batch.rows[place])], entry.vector)
 
-    def failed(self, batch: Batch, error: MRLError) -> None:
-        # A refused text is that text's fault: the others of the batch are handed over, and asked for again.
-        refused = error.index if isinstance(error, InputError) else None
-        rows = batch.rows if refused is None else batch.rows[refused : refused + 1]
+    def failed(self, rows: Iterable[int], error: MRLError) -> None:
         for row in rows:
-            self.claim.fail(self._position[int(row)], error)
-
-
-def _as_own(error: BaseException, plan: Plan, row: int) -> BaseException:
-    """Another call's error as this call's: a copy, because a traceback belongs to one raise."""
-    if isinstance(error, InputError):
-        index = plan.given_index(row)
-        return InputError(f"Text {index}: {error}", index=index)
-    return copy.copy(error)
+            self.claim.fail(self._position[row], error)

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from mrlclient.operations import CacheKeep, CacheLook, CountTokens, Flow, Gather, Join, Operation, Send, Sleep
+from mrlclient.operations import (
+    CacheKeep,
+    CacheLook,
+    CountTokens,
+    Flow,
+    Gather,
+    Join,
+    Now,
+    Operation,
+    Reserve,
+    Send,
+    Sleep,
+    Wait,
+)
 
 T = TypeVar("T")
-
-
-class Performer(Protocol):
-    """The half of a provider that does I/O or computes."""
-
-    def send(self, request: Any, timeout: float | None = None) -> Any:
-        """Sends a request and waits for the reply, for so many seconds at most."""
-        ...
-
-    async def asend(self, request: Any, timeout: float | None = None) -> Any:
-        """Sends a request and awaits the reply, for so many seconds at most."""
-        ...
-
-    def count_tokens(self, texts: Any) -> list[int]:
-        """Tokens of each text, special tokens included."""
-        ...
 
 
 class _AbandonedError(BaseException):
@@ -40,8 +38,7 @@ class _AbandonedError(BaseException):
 class SyncDriver:
     """Runs a flow in this thread; a `Gather` of several flows takes threads of its own."""
 
-    def __init__(self, performer: Performer, stop: threading.Event | None = None) -> None:
-        self._performer = performer
+    def __init__(self, stop: threading.Event | None = None) -> None:
         self._stop = stop or threading.Event()
 
     def run(self, flow: Flow[T]) -> T:
@@ -65,12 +62,14 @@ class SyncDriver:
 
     def _perform(self, operation: Operation) -> Any:
         match operation:
-            case Send(request, timeout):
+            case Send(performer, request, timeout):
                 if self._stop.is_set():
                     raise _AbandonedError
-                return self._performer.send(request, timeout)
-            case CountTokens(texts):
-                return self._performer.count_tokens(texts)
+                return performer.send(request, timeout)
+            case CountTokens(performer, texts):
+                return performer.count_tokens(texts)
+            case Now():
+                return time.monotonic()
             case CacheLook(store, fields, texts, width, out):
                 return store.look(fields, texts, width, out)
             case CacheKeep(store, entries):
@@ -78,6 +77,11 @@ class SyncDriver:
             case Join(flights):
                 wait(flights)
                 return [_ended(flight) for flight in flights]
+            case Wait(future, timeout):
+                wait([future], timeout)
+                return future.done()
+            case Reserve(gate, tokens):
+                return gate.reserve(tokens)
             case Sleep(seconds):
                 if self._stop.wait(seconds):
                     raise _AbandonedError
@@ -99,7 +103,7 @@ class SyncDriver:
             failure = None
             try:
                 for i, flow in remaining:
-                    results[i] = SyncDriver(self._performer, stop).run(flow)
+                    results[i] = SyncDriver(stop).run(flow)
             except BaseException as error:
                 failure = error
             ended.put(failure)
@@ -119,9 +123,6 @@ class SyncDriver:
 
 class AsyncDriver:
     """Runs a flow in the running event loop, asyncio's or trio's."""
-
-    def __init__(self, performer: Performer) -> None:
-        self._performer = performer
 
     async def run(self, flow: Flow[T]) -> T:
         """Runs a flow to its end and returns its result, or raises what it raises."""
@@ -144,10 +145,12 @@ class AsyncDriver:
 
     async def _perform(self, operation: Operation) -> Any:
         match operation:
-            case Send(request, timeout):
-                return await self._performer.asend(request, timeout)
-            case CountTokens(texts):
-                return await anyio.to_thread.run_sync(self._performer.count_tokens, texts)
+            case Send(performer, request, timeout):
+                return await performer.asend(request, timeout)
+            case CountTokens(performer, texts):
+                return await anyio.to_thread.run_sync(performer.count_tokens, texts)
+            case Now():
+                return time.monotonic()
             case CacheLook(store, fields, texts, width, out):
                 if not store.blocking:
                     return store.look(fields, texts, width, out)
@@ -160,6 +163,14 @@ class AsyncDriver:
                 for flight in flights:
                     await _landing(flight)
                 return [_ended(flight) for flight in flights]
+            case Wait(future, timeout):
+                with anyio.move_on_after(timeout):
+                    await _landing(future)
+                return future.done()
+            case Reserve(gate, tokens):
+                if not gate.blocking:
+                    return gate.reserve(tokens)
+                return await anyio.to_thread.run_sync(gate.reserve, tokens)
             case Sleep(seconds):
                 await anyio.sleep(seconds)
                 return None

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
-import numpy as np
-
-from mrlclient import registry
 from mrlclient._warn import warn_user
 from mrlclient.cached import Caching, cache_fields
-from mrlclient.config import default_model
-from mrlclient.dimensions import Dimensions, OnNarrow, check_widths, resolve
+from mrlclient.call import Call, OnError
+from mrlclient.dimensions import Dimensions, OnNarrow, resolve
 from mrlclient.drivers import AsyncDriver, SyncDriver
 from mrlclient.errors import ConfigurationError, ServerBehaviorWarning
 from mrlclient.flow import embed
 from mrlclient.models import InputType, ModelSpec, Task, is_width
-from mrlclient.operations import Flow, Policy
-from mrlclient.plan import Plan, make_plan
-from mrlclient.providers.base import Provider
-from mrlclient.result import EmbeddingResult, check_narrow
+from mrlclient.operations import Flow, Policy, Speaker
+from mrlclient.plan import Plan, make_plan, role_of
+from mrlclient.result import EmbeddingResult
 from mrlclient.retry import RetryPolicy
+from mrlclient.wiring import Model, check_space, guarded, make_route, spec_of, widths_of
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from mrlclient.cache.base import Cache
-    from mrlclient.cache.guarded import GuardedCache
+    from mrlclient.endpoints import Route
 
 #: What a provider is asked for on a miss.
 Fetch = Literal["requested", "native"]
@@ -54,50 +53,65 @@ class Embedder:
             served from it. A cache that fails is a miss and a `CacheWarning`.
         fetch: With `"native"` the full width is asked for whatever is wanted, so that the cache has every width of a
             text from then on. With `"requested"` only what is wanted.
-        max_attempts: Attempts at one request, the first included.
+        query_model: Another model of the same `space` for texts that are embedded as queries: documents with a large
+            model, queries with a small one. By default queries take `model` too.
+        endpoints: More of those who may answer, on a par with `model`: each request goes to the one that has the
+            fewest under way.
+        fallback: Who is asked, in this order, where all of those before fail. These and `endpoints` have to be of the
+            space of `model`. One that fails again and again is left out for a while. `result.answered_by` says who
+            answered.
+        max_attempts: Attempts at one request, the first included. Asking the next of several endpoints is none.
         max_concurrency: Requests of one call under way at once.
+        deadline: Seconds that one request may take with all its attempts: its turn, the waits between, the answers.
 
     Raises:
         UnknownProviderError: If nobody offers the provider.
         UnknownModelError: If the catalogue does not hold the model.
         NotMatryoshkaError: If the model may not be cut to `dimensions`.
-        DimensionsOutOfRangeError: If `dimensions` is no width of the model.
+        DimensionsOutOfRangeError: If `dimensions` is no width of the model, or of another that may answer.
+        IncompatibleSpaceError: If the vectors of those who may answer may not be compared.
         MissingCredentialsError: If the provider needs a key and there is none.
         ConfigurationError: If another argument is out of range.
     """
 
     def __init__(
         self,
-        model: str | ModelSpec | Provider | None = None,
+        model: Model | None = None,
         *,
         dimensions: Dimensions = None,
         on_narrow: OnNarrow = "warn",
         truncate_input: bool = False,
         cache: str | Path | Cache | None = None,
         fetch: Fetch = "requested",
+        query_model: Model | None = None,
+        endpoints: Sequence[Model] = (),
+        fallback: Sequence[Model] = (),
         max_attempts: int = 5,
         max_concurrency: int = 4,
+        deadline: float = 600.0,
     ) -> None:
-        if on_narrow not in get_args(OnNarrow):
-            raise ConfigurationError(f"on_narrow must be 'error', 'warn' or 'allow', not {on_narrow!r}.")
-        if fetch not in get_args(Fetch):
-            raise ConfigurationError(f"fetch must be 'requested' or 'native', not {fetch!r}.")
+        _check_choice("on_narrow", on_narrow, get_args(OnNarrow))
+        _check_choice("fetch", fetch, get_args(Fetch))
         for name, value in (("max_attempts", max_attempts), ("max_concurrency", max_concurrency)):
             if not is_width(value):
                 raise ConfigurationError(f"{name} must be a positive integer, not {value!r}.")
-        spec = _spec(model)
-        self._dimensions = _widths(spec, dimensions, on_narrow)
+        if not isinstance(deadline, int | float) or not 0 < deadline < math.inf:
+            raise ConfigurationError(f"deadline must be a positive number of seconds, not {deadline!r}.")
+        for name, several in (("endpoints", endpoints), ("fallback", fallback)):
+            if not isinstance(several, Sequence) or isinstance(several, str):
+                raise ConfigurationError(f"{name} must be a list of models, not {type(several).__name__}.")
+        specs = [spec_of(each) for each in (model, *endpoints, *fallback)]
+        if query_model is not None:
+            specs.append(spec_of(query_model))
+        check_space(specs)
+        self._dimensions = widths_of(specs, dimensions, on_narrow)
         # Only now, so that a width that cannot be had is said before a key is missed.
-        self._provider = model if isinstance(model, Provider) else registry.create(spec)
-        if truncate_input and not self._provider.truncates_input:
-            raise ConfigurationError(
-                f"{spec.provider} does not cut over-long texts. Cut them yourself, and leave truncate_input out."
-            )
-        self._policy = Policy(RetryPolicy(max_attempts), max_concurrency, on_narrow)
+        self._route = make_route([[model, *endpoints], *[[each] for each in fallback]], truncate_input)
+        self._query_route = self._route if query_model is None else make_route([[query_model]], truncate_input)
+        self._policy = Policy(RetryPolicy(max_attempts), deadline, max_concurrency, on_narrow)
         self._truncate_input = truncate_input
         self._fetch_native = fetch == "native"
-        self._cache = None if cache is None else _guarded(cache)
-        self._identity = () if cache is None else self._provider.identity
+        self._cache = None if cache is None else guarded(cache)
         # A cache that was given as an object is the caller's to close.
         self._owns_cache = isinstance(cache, str | Path)
         self._closed = False
@@ -110,7 +124,7 @@ class Embedder:
     @property
     def spec(self) -> ModelSpec:
         """What is known of the model."""
-        return self._provider.spec
+        return self._route.main.provider.spec
 
     @property
     def dimensions(self) -> int:
@@ -124,6 +138,7 @@ class Embedder:
         dimensions: Dimensions = None,
         input_type: InputType | None = None,
         task: Task | None = None,
+        on_error: OnError = "raise",
     ) -> EmbeddingResult:
         """Embeds texts; a text that stands several times is sent once.
 
@@ -134,6 +149,10 @@ class Embedder:
             input_type: The role of the texts. Where the model tells queries from documents, both sides of a search need
                 theirs. None: what the model assumes by itself; `result.input_type` says what that was.
             task: Instead of a role, a task that the model knows: `"clustering"` or `"classification"`.
+            on_error: What to do where the provider has refused some texts, or failed for them for good. With `"raise"`
+                that is an error, whose `partial` holds the others; a failure that is no text's own ends the call at
+                once. With `"return"` the result has all that could be had: `result.errors` names the others, and their
+                rows are NaN. Where nothing could be had, it is an error in any case.
 
         Returns:
             The result; `result.embeddings` is (n, d) float32, unit rows, in the order of `texts`. No texts give (0, d).
@@ -142,10 +161,10 @@ class Embedder:
             InputError: If a text cannot be embedded; `index` says which.
             NotMatryoshkaError: If the model may not be cut to `dimensions`.
             DimensionsOutOfRangeError: If `dimensions` is no width of the model.
-            ProviderError: If the provider failed or refused for good.
+            ProviderError: If the provider failed or refused for good; `index` where that is about one text.
             ConfigurationError: If the embedder is closed, or the model has no such role or task.
         """
-        return self._told(SyncDriver(self._provider).run(self._flow(texts, dimensions, input_type, task)))
+        return self._told(SyncDriver().run(self._flow(texts, dimensions, input_type, task, on_error)))
 
     def embed_documents(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Embeds texts to be searched.
@@ -176,13 +195,14 @@ class Embedder:
         dimensions: Dimensions = None,
         input_type: InputType | None = None,
         task: Task | None = None,
+        on_error: OnError = "raise",
     ) -> EmbeddingResult:
         """`embed` for the running event loop, asyncio's or trio's: the same arguments and the same result.
 
         Raises:
             MRLError: As `embed`.
         """
-        return self._told(await AsyncDriver(self._provider).run(self._flow(texts, dimensions, input_type, task)))
+        return self._told(await AsyncDriver().run(self._flow(texts, dimensions, input_type, task, on_error)))
 
     async def aembed_documents(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """`embed_documents` for the running event loop: (n, d) float32, C-contiguous, unit rows.
@@ -204,13 +224,15 @@ class Embedder:
         """Lets go of connections and memory. The embedder cannot be used afterwards."""
         self._closed = True
         self._close_cache()
-        self._provider.close()
+        for provider in self._providers():
+            provider.close()
 
     async def aclose(self) -> None:
         """`close`, with the connections of the running event loop."""
         self._closed = True
         self._close_cache()
-        await self._provider.aclose()
+        for provider in self._providers():
+            await provider.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -227,34 +249,48 @@ class Embedder:
         await self.aclose()
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_provider"):
+        if not hasattr(self, "_route"):
             # The constructor failed; whoever prints its locals gets here.
             return "Embedder(...)"
         return f"Embedder({self.model!r}, dimensions={self.dimensions})"
 
     def _flow(
-        self, texts: Iterable[str], dimensions: Dimensions, input_type: InputType | None, task: Task | None
+        self,
+        texts: Iterable[str],
+        dimensions: Dimensions,
+        input_type: InputType | None,
+        task: Task | None,
+        on_error: OnError,
     ) -> Flow[EmbeddingResult]:
         if self._closed:
             raise ConfigurationError("This embedder is closed. Make a new one.")
+        _check_choice("on_error", on_error, get_args(OnError))
+        route = self._query_route if input_type == "query" else self._route
+        specs = [endpoint.provider.spec for endpoint in route.endpoints]
         widths = self._dimensions
         if dimensions is not None:
-            widths = _widths(self.spec, dimensions, self._policy.on_narrow)
+            widths = widths_of(specs, dimensions, self._policy.on_narrow)
+        for spec in specs[1:]:
+            role_of(spec, input_type, task)
         plan = make_plan(
-            self.spec,
-            self._provider.packing,
+            specs[0],
+            route.main.provider.packing,
             texts,
-            resolve(self.spec, widths[0], fetch_native=self._fetch_native),
+            resolve(specs[0], widths[0], fetch_native=self._fetch_native),
             input_type=input_type,
             task=task,
             truncate_input=self._truncate_input,
         )
-        return embed(plan, self._provider, self._policy, self._caching(plan))
+        return embed(Call(plan, route, self._policy, on_error), self._caching(plan, route))
 
-    def _caching(self, plan: Plan) -> Caching | None:
+    def _caching(self, plan: Plan, route: Route) -> Caching | None:
         if self._cache is None:
             return None
-        return Caching(self._cache, self._cache.flights, cache_fields(plan, self._identity))
+        return Caching(self._cache, self._cache.flights, cache_fields(plan, route.main.provider.identity))
+
+    def _providers(self) -> list[Speaker]:
+        endpoints = dict.fromkeys((*self._route.endpoints, *self._query_route.endpoints))
+        return list(dict.fromkeys(endpoint.provider for endpoint in endpoints))
 
     def _close_cache(self) -> None:
         if self._cache is not None and self._owns_cache:
@@ -266,29 +302,7 @@ class Embedder:
         return result
 
 
-def _widths(spec: ModelSpec, dimensions: Dimensions, on_narrow: OnNarrow) -> list[int]:
-    """The widths asked for, widest first, each one looked at."""
-    widths = check_widths(spec, dimensions)
-    for width in widths:
-        check_narrow(spec, width, on_narrow)
-    return widths
-
-
-def _guarded(cache: str | Path | Cache) -> GuardedCache:
-    from mrlclient.cache import open_cache
-    from mrlclient.cache.guarded import GuardedCache
-
-    return GuardedCache(open_cache(cache))
-
-
-def _spec(model: str | ModelSpec | Provider | None) -> ModelSpec:
-    if isinstance(model, Provider):
-        return model.spec
-    if isinstance(model, ModelSpec):
-        return model
-    if model is None or isinstance(model, str):
-        return registry.find_spec(default_model() if model is None else model)
-    raise ConfigurationError(
-        f"model must be an address such as 'openai:text-embedding-3-small', a ModelSpec or a provider, "
-        f"not {type(model).__name__}."
-    )
+def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        *others, last = map(repr, known)
+        raise ConfigurationError(f"{name} must be {', '.join(others)} or {last}, not {value!r}.")

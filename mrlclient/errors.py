@@ -21,7 +21,8 @@
     │   ├── ProviderTimeoutError
     │   ├── ProviderConnectionError
     │   └── ResponseContractError     it answered 200, but the answer cannot be used
-    │       └── DimensionsMismatchError
+    │       ├── DimensionsMismatchError
+    │       └── ModelMismatchError    it named another model than the one asked for
     └── IncompatibleSpaceError        vectors of two spaces would meet
 
     NarrowDimensionsWarning           narrower than the model's authors evaluated
@@ -34,10 +35,24 @@ No message, attribute or pickle of these holds a key or a text. All of them pick
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from mrlclient.result import EmbeddingResult
+
+#: What a refusal is about: the request as a whole, its size, or what one of its texts may be to blame for.
+Scope = Literal["request", "size", "text"]
 
 
 class MRLError(Exception):
-    """Base of every error that mrlclient raises."""
+    """Base of every error that mrlclient raises.
+
+    Attributes:
+        partial: What the call had got when it failed, where that was anything: `partial.errors` names the texts that
+            are missing, and their rows are NaN. None where there is nothing.
+    """
+
+    partial: EmbeddingResult | None = None
 
 
 class ConfigurationError(MRLError):
@@ -134,6 +149,9 @@ class ProviderError(MRLError):
         request_id: The provider's id of the request, to quote to its support.
         retryable: Whether the same request may succeed later.
         retry_after: Seconds that the server asked to wait, where it did.
+        scope: What was refused: `"request"` as a whole; `"size"`, so that smaller requests may succeed; or `"text"`,
+            where one of its texts may be to blame.
+        index: The position in the caller's list of the one text that it is about; None where it is about more.
     """
 
     def __init__(
@@ -146,6 +164,8 @@ class ProviderError(MRLError):
         request_id: str | None = None,
         retryable: bool = False,
         retry_after: float | None = None,
+        scope: Scope = "request",
+        index: int | None = None,
     ) -> None:
         super().__init__(message)
         self.provider = provider
@@ -154,6 +174,8 @@ class ProviderError(MRLError):
         self.request_id = request_id
         self.retryable = retryable
         self.retry_after = retry_after
+        self.scope: Scope = scope
+        self.index = index
 
 
 class AuthenticationError(ProviderError):
@@ -185,11 +207,15 @@ class ProviderConnectionError(ProviderError):
 
 
 class ResponseContractError(ProviderError):
-    """The provider answered 200, but not with one usable vector for each text. Nothing of the answer is used."""
+    """The provider answered 200, but not with one usable vector for each text. Nothing unusable of it is used."""
 
 
 class DimensionsMismatchError(ResponseContractError):
     """The vectors that came back have another width than the one asked for, and cannot be put right by a cut."""
+
+
+class ModelMismatchError(ResponseContractError):
+    """The answer names another model than the one asked for. It is not used: its vectors may be of another space."""
 
 
 class IncompatibleSpaceError(MRLError):

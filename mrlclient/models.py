@@ -17,6 +17,16 @@ InputType = Literal["query", "document"]
 Task = Literal["clustering", "classification"]
 Recipe = Literal["slice_l2", "center_slice_l2"]
 
+#: Fields that hold a positive integer, or None.
+_OPTIONAL_COUNTS = (
+    "max_inputs",
+    "max_input_tokens",
+    "max_request_tokens",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "smallest_evaluated",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
@@ -44,7 +54,10 @@ class ModelSpec:
         max_inputs: Texts in one request.
         max_input_tokens: Tokens in one text.
         max_request_tokens: Tokens in one request, summed.
+        requests_per_minute: Requests in a minute that the provider allows a new paying account.
+        tokens_per_minute: Likewise tokens.
         usd_per_million_tokens: List price in USD.
+        answers_as: Other names that the provider's answers have for this model.
         repository: Where a local model's files are on the hub.
         revision: The commit of those files.
         checksums: SHA-256 of those files, by path.
@@ -72,7 +85,10 @@ class ModelSpec:
     max_inputs: int | None = None
     max_input_tokens: int | None = None
     max_request_tokens: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
     usd_per_million_tokens: float | None = None
+    answers_as: tuple[str, ...] = ()
     repository: str | None = None
     revision: str | None = None
     checksums: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -87,7 +103,7 @@ class ModelSpec:
             value = getattr(self, name)
             if not (isinstance(value, str) and value) or (name == "provider" and ":" in value):
                 raise refuse(f"{name} must be a name, not {value!r}")
-        for name in ("native_dimensions", "max_inputs", "max_input_tokens", "max_request_tokens", "smallest_evaluated"):
+        for name in ("native_dimensions", *_OPTIONAL_COUNTS):
             value = getattr(self, name)
             optional = name != "native_dimensions"
             if not (is_width(value) or (optional and value is None)):
@@ -95,6 +111,9 @@ class ModelSpec:
         for name in ("matryoshka", "server_cut_is_prefix", "unit_length"):
             if not isinstance(getattr(self, name), bool):
                 raise refuse(f"{name} must be True or False")
+        if isinstance(self.answers_as, str) or not all(isinstance(name, str) for name in self.answers_as):
+            raise refuse(f"answers_as must be names, such as ('model-v2',), not {self.answers_as!r}")
+        object.__setattr__(self, "answers_as", tuple(self.answers_as))
         if self.smallest_evaluated is not None and self.smallest_evaluated > self.native_dimensions:
             raise refuse(f"smallest_evaluated must be at most native_dimensions, {self.native_dimensions}")
         if self.default_input_type not in (None, *get_args(InputType)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from mrlclient.dimensions import OnNarrow
 from mrlclient.errors import MRLError
@@ -18,17 +18,35 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mrlclient.limits import Quota
+
 T = TypeVar("T")
+
+#: How a request ended, for the gate that it went through: `"limited"` where the server had too much to do.
+Ending = Literal["ok", "limited", "failed"]
+
+
+class Performer(Protocol):
+    """The half of a provider that does I/O or computes."""
+
+    def send(self, request: Any, timeout: float | None = None) -> Any:
+        """Sends a request and waits for the reply, `timeout` seconds at most."""
+        ...
+
+    async def asend(self, request: Any, timeout: float | None = None) -> Any:
+        """Sends a request and awaits the reply."""
+        ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special tokens included."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request that the provider encoded; the outcome is its reply.
+    """Send a request that the provider encoded, and wait `timeout` seconds at most; the outcome is its reply."""
 
-    Attributes:
-        timeout: Seconds that it may take at most, where that is less than the provider's own timeout.
-    """
-
+    performer: Performer
     request: Any = field(repr=False)
     timeout: float | None = None
 
@@ -37,7 +55,13 @@ class Send:
 class CountTokens:
     """Count the tokens of some texts; the outcome is a list of integers."""
 
+    performer: Performer
     texts: Sequence[str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """Look at the clock; the outcome is seconds, which never run backwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +69,22 @@ class Sleep:
     """Wait so many seconds."""
 
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for a future, `timeout` seconds at most; the outcome is whether it is done."""
+
+    future: Future[Any]
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Reserve a request and its tokens within a limit; the outcome is seconds to wait before it may go."""
+
+    gate: Gate
+    tokens: int
 
 
 class CacheStore(Protocol):
@@ -101,7 +141,7 @@ class Gather:
     limit: int
 
 
-Operation = Send | CountTokens | CacheLook | CacheKeep | Join | Sleep | Gather
+Operation = Send | CountTokens | Now | Sleep | Wait | Reserve | CacheLook | CacheKeep | Join | Gather
 Flow = Generator[Operation, Any, T]
 
 
@@ -113,11 +153,41 @@ class Answer:
         vectors: (n, w) float32, a row a text, in the batch's order.
         tokens: Tokens counted; None where the provider did not say.
         notes: Parameters that the server ignored, though its answer can be used.
+        model: The model as the server named it; None where it did not.
     """
 
     vectors: NDArray[np.float32] = field(repr=False)
     tokens: int | None = None
     notes: tuple[str, ...] = ()
+    model: str | None = None
+
+
+class Ticket(Protocol):
+    """A place among the requests that may be under way; see `mrlclient.gates`."""
+
+    @property
+    def ready(self) -> Future[None] | None:
+        """Done as soon as there is a place; None where there was one at once."""
+        ...
+
+
+class Gate(Protocol):
+    """What bounds the requests of one account; see `mrlclient.gates`."""
+
+    @property
+    def blocking(self) -> bool:
+        """Whether `reserve` may wait for a network."""
+        ...
+
+    def enter(self) -> Ticket: ...
+    def leave(self, ticket: Ticket, outcome: Ending) -> None: ...
+    def reserve(self, tokens: int) -> float: ...
+    def give_back(self, tokens: int) -> None: ...
+    def settle(self, reserved: int, used: int) -> None: ...
+    def observe(self, quota: Quota) -> None: ...
+    def pause(self, seconds: float) -> None: ...
+    def first_attempt(self) -> None: ...
+    def may_retry(self) -> bool: ...
 
 
 class Dialect(Protocol):
@@ -155,11 +225,35 @@ class Dialect(Protocol):
         """Our error for whatever sending raised."""
         ...
 
+    def quota(self, reply: Any) -> Quota | None:
+        """What a reply says about the limits of the account."""
+        ...
+
+
+class Speaker(Dialect, Performer, Protocol):
+    """A whole provider."""
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What else than the model and its revision decides a vector."""
+        ...
+
+    def close(self) -> None: ...
+    async def aclose(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How hard to try, and how much at once."""
+    """How hard to try, and how much at once.
+
+    Attributes:
+        retries: When to try again.
+        deadline: Seconds that one request may take with all its attempts, waits included.
+        max_concurrency: Requests of one call under way at once.
+        on_narrow: What to do about a width narrower than the model's authors evaluated.
+    """
 
     retries: RetryPolicy
+    deadline: float
     max_concurrency: int
     on_narrow: OnNarrow

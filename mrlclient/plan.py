@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, get_args
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias, get_args
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from mrlclient.models import InputType, ModelSpec, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+#: Rows of a plan: those of its own batches follow one another.
+Rows: TypeAlias = "range | NDArray[np.intp]"
 
 #: Tokens that a provider may add to a text: its prompt and its special tokens.
 _PROMPT_ALLOWANCE = 32
@@ -50,7 +53,7 @@ class Batch:
     """
 
     texts: Sequence[str] = field(repr=False)
-    rows: range | NDArray[np.intp] = field(repr=False)
+    rows: Rows = field(repr=False)
     resolution: Resolution
     input_type: InputType | None
     truncate_input: bool
@@ -65,6 +68,7 @@ class Plan:
         resolution: How the width is had.
         input_type: The role in force.
         task: The task in force.
+        prompt: What stands before each text.
         texts: Each distinct text once, prompt included, in the order of computation.
         rows: (n,) row of each given text in `texts`.
         truncate_input: Whether an over-long text may be cut.
@@ -76,6 +80,7 @@ class Plan:
     resolution: Resolution
     input_type: InputType | None
     task: Task | None
+    prompt: str
     texts: Sequence[str] = field(repr=False)
     rows: NDArray[np.intp] = field(repr=False)
     truncate_input: bool
@@ -86,18 +91,42 @@ class Plan:
         """Batches of the texts in these rows; of all texts by default."""
         if wanted is None:
             runs = list(_pack(self.sizes, self.packing))
-            return [self._batch(range(start, stop)) for start, stop in runs]
+            return [self.batch(range(start, stop)) for start, stop in runs]
         rows = np.asarray(wanted, dtype=np.intp)
         runs = list(_pack([self.sizes[row] for row in rows], self.packing))
-        return [self._batch(rows[start:stop]) for start, stop in runs]
+        return [self.batch(rows[start:stop]) for start, stop in runs]
 
-    def _batch(self, rows: range | NDArray[np.intp]) -> Batch:
+    def batch(self, rows: Rows) -> Batch:
+        """One batch of the texts in these rows, whatever their size."""
         texts = self.texts[rows.start : rows.stop] if isinstance(rows, range) else [self.texts[int(r)] for r in rows]
         return Batch(texts, rows, self.resolution, self.input_type, self.truncate_input)
 
     def given_index(self, row: int) -> int:
         """The first position in the caller's list of the text in this row."""
         return int(np.argmax(self.rows == row))
+
+    def under(self, spec: ModelSpec, packing: Packing, resolution: Resolution) -> Plan:
+        """The same texts in the same order for another model of the space.
+
+        Raises:
+            ConfigurationError: If that model does not know the task.
+        """
+        role, prompt = role_of(spec, self.input_type, self.task)
+        texts, sizes = self.texts, self.sizes
+        if prompt != self.prompt:
+            texts = [prompt + text[len(self.prompt) :] for text in texts]
+            longer = len(prompt.encode("utf-8")) - len(self.prompt.encode("utf-8"))
+            sizes = [size + longer for size in sizes]
+        return replace(
+            self,
+            spec=spec,
+            packing=packing,
+            resolution=resolution,
+            input_type=role,
+            prompt=prompt,
+            texts=texts,
+            sizes=sizes,
+        )
 
 
 def make_plan(
@@ -116,7 +145,7 @@ def make_plan(
         InputError: If a text cannot be embedded, with its index.
         ConfigurationError: If the role or the task is not one that the model knows.
     """
-    role, prompt = _role(spec, input_type, task)
+    role, prompt = role_of(spec, input_type, task)
     given = _checked_texts(texts)
     distinct = list(dict.fromkeys(given))
     # The allowance covers a provider's own prompt; one that is put here is counted.
@@ -127,11 +156,15 @@ def make_plan(
     row_of = {text: row for row, text in enumerate(distinct)}
     rows = np.fromiter((row_of[text] for text in given), dtype=np.intp, count=len(given))
     prompted = [prompt + text for text in distinct] if prompt else distinct
-    return Plan(spec, resolution, role, task, prompted, rows, truncate_input, packing, sizes)
+    return Plan(spec, resolution, role, task, prompt, prompted, rows, truncate_input, packing, sizes)
 
 
-def _role(spec: ModelSpec, input_type: InputType | None, task: Task | None) -> tuple[InputType | None, str]:
-    """The role in force, and what to put before each text."""
+def role_of(spec: ModelSpec, input_type: InputType | None, task: Task | None) -> tuple[InputType | None, str]:
+    """The role in force, and what to put before each text.
+
+    Raises:
+        ConfigurationError: If the role or the task is not one that the model knows.
+    """
     if input_type is not None and input_type not in get_args(InputType):
         raise ConfigurationError(f"input_type must be 'query', 'document' or None, not {input_type!r}.")
     if task is None:

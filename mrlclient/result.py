@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from mrlclient._warn import warn_user
 from mrlclient.dimensions import OnNarrow, Reduction, check_width, narrowness
-from mrlclient.errors import DimensionsOutOfRangeError, NarrowDimensionsWarning
+from mrlclient.errors import DimensionsOutOfRangeError, MRLError, NarrowDimensionsWarning
 from mrlclient.models import InputType, ModelSpec, Task
-from mrlclient.vectors import first_unusable_row, truncate_dimensions
+from mrlclient.vectors import truncate_dimensions, unusable_rows
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -44,12 +44,17 @@ class EmbeddingResult:
     It has a length, iterates over rows, can be indexed, and `numpy.asarray(result)` gives the matrix.
 
     Attributes:
-        embeddings: (n, d) float32, C-contiguous, every row unit length; d is the widest width asked for.
+        embeddings: (n, d) float32, C-contiguous, every row unit length, or NaN where `errors` says why; d is the widest
+            width asked for.
         reduction: Where the cut to d was made: `"native"` (full width), `"server"` or `"client"`.
         input_type: The role that the texts were embedded for; None where none was given and the model assumes none.
         task: The task that they were embedded for, where one was given.
         usage: Tokens and price.
         notes: What the server ignored and was put right here; empty when all went as asked.
+        answered_by: Who answered, and for how many texts: `"openai:text-embedding-3-small at https://…"`. Texts from a
+            cache are not in it.
+        errors: The positions of the texts that could not be embedded, and why. Their rows are NaN. Empty unless the
+            call was told to return what it could (`on_error="return"`), or this is the `partial` of an error.
         spec: The model.
         on_narrow: What `at` does about a width narrower than the authors evaluated.
     """
@@ -61,6 +66,8 @@ class EmbeddingResult:
     task: Task | None
     usage: Usage
     notes: tuple[str, ...] = ()
+    answered_by: Mapping[str, int] = field(default_factory=dict)
+    errors: Mapping[int, MRLError] = field(default_factory=dict)
     on_narrow: OnNarrow = "warn"
 
     @property
@@ -91,6 +98,7 @@ class EmbeddingResult:
 
         Returns:
             (n, dimensions) float32, C-contiguous, unit rows. At the full width of this result: `embeddings` itself.
+            Rows of texts that could not be embedded are NaN.
 
         Raises:
             NotMatryoshkaError: If the model may not be cut.
@@ -109,7 +117,8 @@ class EmbeddingResult:
             return self.embeddings
         check_narrow(self.spec, width, self.on_narrow)
         cut = truncate_dimensions(self.embeddings, width)
-        if (bad := first_unusable_row(cut)) is not None:
+        bad = next(((row, why) for row, why in unusable_rows(cut).items() if row not in self.errors), None)
+        if bad is not None:
             raise DimensionsOutOfRangeError(
                 f"Row {bad[0]} is {bad[1]} in its first {width} dimensions: it has no direction there. Take more.",
                 model=self.spec.address,
@@ -121,7 +130,8 @@ class EmbeddingResult:
     def __repr__(self) -> str:
         return (
             f"EmbeddingResult({len(self)} × {self.dimensions}, model={self.spec.address!r}, "
-            f"reduction={self.reduction!r}, input_type={self.input_type!r}, usage={self.usage})"
+            f"reduction={self.reduction!r}, input_type={self.input_type!r}, usage={self.usage}"
+            + (f", errors={len(self.errors)})" if self.errors else ")")
         )
 
     def __len__(self) -> int:

@@ -46,6 +46,27 @@ class RetryPolicy:
         return asked if asked is not None else _BACKOFF(state)
 
 
+class Attempts:
+    """The attempts at one request so far."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._retrying = policy.retrying
+        self._state = tenacity.RetryCallState(policy.retrying, None, (), {})
+
+    def wait_after(self, error: ProviderError) -> float | None:
+        """Seconds to wait before the next attempt; None where there is to be none."""
+        self._state.set_exception((type(error), error, error.__traceback__))
+        # tenacity keeps statistics for each thread, which have to exist.
+        self._retrying.begin()
+        try:
+            wait = self._retrying.iter(self._state)
+        except ProviderError:
+            return None
+        assert isinstance(wait, tenacity.DoSleep)
+        self._state.prepare_for_next_attempt()
+        return float(wait)
+
+
 _BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=8.0)
 
 

@@ -89,25 +89,28 @@ def l2_normalize(vectors: NDArray[np.float32], *, out: NDArray[np.float32] | Non
         return rows
 
 
-def first_unusable_row(vectors: NDArray[np.float32], *, unit_length: bool = False) -> tuple[int, str] | None:
-    """The first row that cannot be used, and why; None where all can.
+def unusable_rows(vectors: NDArray[np.float32], *, unit_length: bool = False) -> dict[int, str]:
+    """The rows that cannot be used, in order, and why; empty where all can.
 
     Args:
         vectors: (n, d) float32.
         unit_length: Whether the rows are unit vectors, or prefixes of such: none is longer than 1, give or take a
             server's rounding, and none has all but vanished. Bytes in the wrong order make numbers of any magnitude.
     """
-    finite = np.isfinite(vectors).all(axis=1)
-    if not finite.all():
-        return int(np.argmin(finite)), "not finite"
-    nonzero = vectors.any(axis=1)
-    if not nonzero.all():
-        return int(np.argmin(nonzero)), "all zero"
+    problems: dict[int, str] = {}
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        squares = np.vecdot(vectors, vectors)
     if unit_length:
-        with np.errstate(over="ignore", under="ignore"):
-            squares = np.vecdot(vectors, vectors)
-        plausible = (squares > _UNIT_SQUARES[0]) & (squares < _UNIT_SQUARES[1])
-        if not plausible.all():
-            row = int(np.argmin(plausible))
-            return row, f"of length {np.sqrt(float(squares[row])):.3g}, where the model's are of length 1"
-    return None
+        doubtful = ~((squares > _UNIT_SQUARES[0]) & (squares < _UNIT_SQUARES[1]))
+    else:
+        # Between these no number is infinite or NaN, and not all are zero.
+        doubtful = ~((squares > _SAFE_SQUARES[0]) & (squares < _SAFE_SQUARES[1]))
+    for row in np.flatnonzero(doubtful).tolist():
+        if not np.isfinite(vectors[row]).all():
+            problems[row] = "not finite"
+        elif not vectors[row].any():
+            problems[row] = "all zero"
+        elif unit_length:
+            length = float(np.linalg.norm(vectors[row].astype(np.float64)))
+            problems[row] = f"of length {length:.3g}, where the model's are of length 1"
+    return problems

@@ -18,14 +18,17 @@ from mrlclient.errors import (
     ConfigurationError,
     InputError,
     MissingCredentialsError,
+    ModelMismatchError,
     MRLError,
     ProviderError,
     ProviderTimeoutError,
     QuotaError,
     RateLimitError,
     ResponseContractError,
+    Scope,
     ServerError,
 )
+from mrlclient.limits import Quota, parse_quota
 from mrlclient.models import ModelSpec
 from mrlclient.operations import Answer
 from mrlclient.plan import Batch, Packing
@@ -44,6 +47,9 @@ _PERMANENT: dict[str | None, type[ProviderError]] = {
     "request_too_large": RateLimitError,
 }
 
+#: Codes of a request that is refused for its size.
+_TOO_LARGE = frozenset({"max_tokens_per_request", "TOO_MANY_TOKENS_IN_BATCH", "request_too_large"})
+
 #: Bytes that one number of an answer takes at most, in a list of numbers; base64 takes 5.4.
 _BYTES_PER_NUMBER = 24
 
@@ -57,6 +63,9 @@ _MAX_QUOTE = 400
 _ECHO, _SHORTEST_ECHO = 16, 4
 
 _PLACE = re.compile(r"\[\d+\]| at index \d+")
+
+#: A name, as models have them.
+_MODEL_NAME = re.compile(r"[\w./:@-]{1,80}")
 
 _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pa|al)-[\w*-]+")
 
@@ -78,6 +87,8 @@ class HostedProvider(Provider):
         self, model: str | ModelSpec, *, api_key: str | None, base_url: str | None, timeout: float, client: Any
     ) -> None:
         super().__init__(model)
+        # The model's name as the server knows it.
+        self._served_name = self.spec.name
         if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
         if client is None:
@@ -127,8 +138,8 @@ class HostedProvider(Provider):
         """The body's fields beyond `model`, `input` and `encoding_format`."""
 
     @abstractmethod
-    def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None]:
-        """The message and the code in an error's body."""
+    def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
+        """The message, the code and the parameter at fault in an error's body."""
 
     def _refused_text(self, message: str) -> int | None:
         """Which text of the batch an error's message refuses, if it names one."""
@@ -139,11 +150,15 @@ class HostedProvider(Provider):
         return (self._transport.origin,)
 
     @property
+    def label(self) -> str:
+        return f"{self.spec.address} at {self._transport.origin}"
+
+    @property
     def packing(self) -> Packing:
         return Packing(self.spec.max_inputs or self.default_max_inputs, self.spec.max_request_tokens)
 
     def encode(self, batch: Batch) -> Request:
-        body = {"model": self.spec.name, "input": list(batch.texts), "encoding_format": "base64"}
+        body = {"model": self._served_name, "input": list(batch.texts), "encoding_format": "base64"}
         # A server may ignore both the width and base64: the full width in digits must still fit.
         vector = self.spec.native_dimensions * _BYTES_PER_NUMBER + _BYTES_PER_VECTOR
         return Request(body | self._fields(batch), 65_536 + len(batch.texts) * vector)
@@ -160,11 +175,23 @@ class HostedProvider(Provider):
     def decode(self, reply: Reply, batch: Batch) -> Answer:
         if reply.status != 200:
             raise self._error(reply, batch)
-        return decode_embeddings(reply.body, len(batch.texts), self.name)
+        answer = decode_embeddings(reply.body, len(batch.texts), self.name)
+        spec = self.spec
+        if answer.model not in (None, self._served_name, spec.name, *spec.answers_as):
+            raise ModelMismatchError(
+                f"{self.name} was asked for {self._served_name!r} and answered as another model{_name(answer.model)}. "
+                "If these are one model, declare it: ModelSpec(..., answers_as=[...]).",
+                provider=self.name,
+                status=200,
+            )
+        return answer
+
+    def quota(self, reply: Reply) -> Quota | None:
+        return parse_quota(reply.headers)
 
     def _error(self, reply: Reply, batch: Batch) -> MRLError:
         """Our error for a reply that is not 200."""
-        said, code = self._read_error(reply)
+        said, code, parameter = self._read_error(reply)
         index = self._refused_text(said) if reply.status == 400 else None
         if index is not None and index < len(batch.texts):
             # The server counts within the batch; the caller's own index is put before.
@@ -185,16 +212,17 @@ class HostedProvider(Provider):
             request_id=reply.headers.get("x-request-id"),
             retryable=retryable,
             retry_after=wait,
+            scope=_scope(status, code, parameter),
         )
 
-    def _read_error(self, reply: Reply) -> tuple[str, str | None]:
+    def _read_error(self, reply: Reply) -> tuple[str, str | None, str | None]:
         body: Any = reply.body
         if isinstance(body, bytes):
             try:
                 body = json.loads(body)
             except (ValueError, RecursionError):
-                return "", None
-        return self._error_details(body) if isinstance(body, Mapping) else ("", None)
+                return "", None, None
+        return self._error_details(body) if isinstance(body, Mapping) else ("", None, None)
 
     def close(self) -> None:
         self._transport.close()
@@ -222,6 +250,18 @@ def _classify(status: int, code: str | None) -> tuple[type[ProviderError], bool]
         # Never followed: the key and the texts would go to whatever host it names.
         return BadRequestError, False
     return ResponseContractError, True
+
+
+def _scope(status: int, code: str | None, parameter: str | None) -> Scope:
+    """What is refused: a request may be too large as a whole, or hold a text that the provider does not take."""
+    if status == 413 or code in _TOO_LARGE:
+        return "size"
+    return "text" if status in (400, 422) and parameter in (None, "input") else "request"
+
+
+def _name(model: str | None) -> str:
+    """A model's name to show, unless it does not look like one: a server may send anything."""
+    return f", {model!r}" if model is not None and _MODEL_NAME.fullmatch(model) else ""
 
 
 def _quoted(message: str, batch: Batch) -> str:

@@ -22,8 +22,8 @@ def decode_embeddings(body: bytes | Mapping[str, Any], count: int, provider: str
     """The vectors of an answer, put into the order of its `index` fields.
 
     Args:
-        body: `{"data": [{"index", "embedding"}, ...], "usage": {"total_tokens"}}`, as bytes or parsed. An embedding is
-            base64 of little-endian float32, or a list of numbers.
+        body: `{"data": [{"index", "embedding"}, ...], "model", "usage": {"total_tokens"}}`, as bytes or parsed. An
+            embedding is base64 of little-endian float32, or a list of numbers.
         count: Texts that were sent.
         provider: Its name, for the errors.
 
@@ -83,7 +83,13 @@ def _decode(answer: Any, count: int, provider: str) -> Answer:
         notes = (f"{provider}: the server ignored encoding_format=base64 and sent lists of numbers, which is slower.",)
     usage = answer.get("usage")
     tokens = usage.get("total_tokens") if isinstance(usage, Mapping) else None
-    return Answer(vectors, tokens if type(tokens) is int and tokens >= 0 else None, notes)
+    model = answer.get("model")
+    return Answer(
+        vectors,
+        tokens if type(tokens) is int and tokens >= 0 else None,
+        notes,
+        model if isinstance(model, str) and model else None,
+    )
 
 
 def _has_error(answer: Any) -> bool:

@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio.to_thread
 
@@ -14,6 +14,9 @@ from mrlclient.errors import ConfigurationError, MRLError, ProviderError
 from mrlclient.models import ModelSpec, catalogue, find_model
 from mrlclient.operations import Answer
 from mrlclient.plan import Batch, Packing
+
+if TYPE_CHECKING:
+    from mrlclient.limits import Quota
 
 
 class Provider(ABC):
@@ -61,6 +64,11 @@ class Provider(ABC):
         return ()
 
     @property
+    def label(self) -> str:
+        """How results and messages call it: the model's address, and where it is."""
+        return self.spec.address
+
+    @property
     @abstractmethod
     def packing(self) -> Packing:
         """How batches are packed."""
@@ -81,6 +89,10 @@ class Provider(ABC):
     def translate(self, failure: Exception) -> MRLError:
         """Our error for whatever sending raised. Pure. The failure's own message may hold a text, so it is left out."""
         return ProviderError(f"{self.spec.address} failed: {type(failure).__name__}", provider=self.name)
+
+    def quota(self, reply: Any) -> Quota | None:
+        """What a reply says about the limits of the account; None where it says nothing. Pure."""
+        return None
 
     @abstractmethod
     def send(self, request: Any, timeout: float | None = None) -> Any:

@@ -70,18 +70,18 @@ class OpenAI(HostedProvider):
 
     def _fields(self, batch: Batch) -> dict[str, Any]:
         requested = batch.resolution.requested
-        fields: dict[str, Any] = {"model": self._served_name}
-        return fields if requested is None else fields | {"dimensions": requested}
+        return {} if requested is None else {"dimensions": requested}
 
-    def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None]:
+    def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
         error = body.get("error")
         if not isinstance(error, Mapping):
-            return "", None
+            return "", None, None
         message, code = str(error.get("message") or ""), error.get("code") or error.get("type")
         if message.startswith("Request too large"):
             # One request above the limit per minute: the code is that of any other 429, but no wait helps.
             code = "request_too_large"
-        return message, str(code) if code else None
+        parameter = error.get("param")
+        return message, str(code) if code else None, str(parameter) if parameter else None
 
     def _refused_text(self, message: str) -> int | None:
         found = _REFUSED_INPUT.search(message)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _REFUSED_INPUT = re.compile(r"example at index (\d+) in your batch")
 
+_PARAMETER = re.compile(r"[Aa]rgument '(\w+)'")
+
 
 class Voyage(HostedProvider):
     """Voyage's models. The server puts the prompt of the input type before each text.
@@ -69,9 +71,10 @@ class Voyage(HostedProvider):
             fields["output_dimension"] = batch.resolution.requested
         return fields
 
-    def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None]:
-        code = body.get("error_code")
-        return str(body.get("detail") or ""), str(code) if code else None
+    def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
+        code, detail = body.get("error_code"), str(body.get("detail") or "")
+        parameter = _PARAMETER.search(detail)
+        return detail, str(code) if code else None, parameter[1] if parameter else None
 
     def _refused_text(self, message: str) -> int | None:
         found = _REFUSED_INPUT.search(message)

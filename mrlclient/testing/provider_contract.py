@@ -256,13 +256,13 @@ class ProviderContract:
         def exchange(provider: Provider) -> Flow[tuple[Batch, Answer]]:
             plan = make_plan(provider.spec, provider.packing, TEXTS, resolve(provider.spec, None))
             batch = plan.batches()[0]
-            reply = yield Send(provider.encode(batch), timeout=60.0)
+            reply = yield Send(provider, provider.encode(batch), 60.0)
             return batch, provider.decode(reply, batch)
 
         async def main() -> tuple[Batch, Answer]:
             provider = self.make_provider()
             try:
-                return await AsyncDriver(provider).run(exchange(provider))
+                return await AsyncDriver().run(exchange(provider))
             finally:
                 await provider.aclose()
                 await self.cleanup()
@@ -270,7 +270,7 @@ class ProviderContract:
         for face in self.faces:
             if face == "sync":
                 provider = self.make_provider()
-                batch, answer = SyncDriver(provider).run(exchange(provider))
+                batch, answer = SyncDriver().run(exchange(provider))
                 provider.close()
             else:
                 batch, answer = anyio.run(main, backend=face)

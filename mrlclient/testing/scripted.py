@@ -6,7 +6,19 @@ from collections.abc import Callable
 from typing import Any, assert_never
 
 from mrlclient.drivers import SyncDriver
-from mrlclient.operations import CacheKeep, CacheLook, CountTokens, Gather, Join, Operation, Send, Sleep
+from mrlclient.operations import (
+    CacheKeep,
+    CacheLook,
+    CountTokens,
+    Gather,
+    Join,
+    Now,
+    Operation,
+    Reserve,
+    Send,
+    Sleep,
+    Wait,
+)
 
 
 class ScriptedDriver(SyncDriver):
@@ -18,8 +30,9 @@ class ScriptedDriver(SyncDriver):
 
     Attributes:
         sent: The requests, in the order in which they were sent.
-        timeouts: Seconds that each of them was given at most; None where its provider's own timeout holds.
+        timeouts: Seconds that each request was given.
         slept: Seconds of each wait.
+        clock: Seconds so far. Only waiting takes time, and whatever `reply` adds to it.
         limits: The bound of each `Gather`.
     """
 
@@ -29,15 +42,16 @@ class ScriptedDriver(SyncDriver):
         self.sent: list[Any] = []
         self.timeouts: list[float | None] = []
         self.slept: list[float] = []
+        self.clock = 0.0
         self.limits: list[int] = []
 
     def _perform(self, operation: Operation) -> Any:
         match operation:
-            case Send(request, timeout):
+            case Send(_, request, timeout):
                 self.sent.append(request)
                 self.timeouts.append(timeout)
                 return self._reply(request)
-            case CountTokens(texts):
+            case CountTokens(_, texts):
                 return [self._count_tokens(text) for text in texts]
             case CacheLook(store, fields, texts, width, out):
                 return store.look(fields, texts, width, out)
@@ -45,8 +59,17 @@ class ScriptedDriver(SyncDriver):
                 return store.keep(entries)
             case Join():
                 raise AssertionError("a script has one call only: there is nobody to wait for")
+            case Now():
+                return self.clock
+            case Wait(future, timeout):
+                if not future.done():
+                    self.clock += timeout
+                return future.done()
+            case Reserve(gate, tokens):
+                return gate.reserve(tokens)
             case Sleep(seconds):
                 self.slept.append(seconds)
+                self.clock += seconds
                 return None
             case Gather(flows, limit):
                 self.limits.append(limit)

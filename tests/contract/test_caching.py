@@ -21,6 +21,7 @@ from mrlclient import (
     ModelSpec,
     Nomic,
     OpenAI,
+    ResponseContractError,
     ServerError,
     Voyage,
     WordLlama,
@@ -164,11 +165,25 @@ def test_local_models_too(provider, cache):
 
 def test_nothing_of_a_bad_answer_is_kept(make, emulator, cache):
     embedder = make(max_attempts=1)
-    for name in ("count_minus_one", "nan", "zero_vector", "wrong_width", "big_endian", "bad_gateway_502"):
+    for name in ("count_minus_one", "wrong_width", "big_endian", "bad_gateway_502"):
         emulator.faults.append(FAULTS[name])
         with pytest.raises(Exception, match="openai"):
             embedder.embed(TEXTS)
     assert cache.stats().entries == 0
+    assert embedder._cache.flights._under_way == {}
+
+
+@pytest.mark.parametrize("name", ["nan", "zero_vector", "norm_3"])
+def test_of_an_answer_with_a_bad_row_the_good_ones_are_kept(make, emulator, cache, name):
+    emulator.faults.append(FAULTS[name])
+    with pytest.raises(ResponseContractError, match="Text 1") as caught:
+        make(max_attempts=1).embed(TEXTS)
+    assert caught.value.index == 1
+    assert cache.stats().entries == len(TEXTS) - 1
+    emulator.clear()
+    embedder = make()
+    np.testing.assert_allclose(embedder.embed(TEXTS).embeddings, full(embedder.model, TEXTS), atol=1e-6)
+    assert sent(emulator) == [TEXTS[1]]
     assert embedder._cache.flights._under_way == {}
 
 

@@ -13,10 +13,10 @@ from mrlclient import Embedder, OpenAI, Voyage
 ROW = np.linspace(1, 2, 4096, dtype="<f4")
 
 
-def answer(width, usage):
+def answer(model, width, usage):
     row = ROW[:width] / np.linalg.norm(ROW[:width])
     data = [{"object": "embedding", "index": 0, "embedding": base64.b64encode(row.tobytes()).decode()}]
-    return {"object": "list", "data": data, "model": "m", "usage": usage}
+    return {"object": "list", "data": data, "model": model, "usage": usage}
 
 
 CASES = [
@@ -58,7 +58,7 @@ CASES = [
 
 @pytest.mark.parametrize(("provider", "model", "options", "call", "url", "body", "width"), CASES)
 def test_what_is_sent(provider, model, options, call, url, body, width, httpx2_mock):
-    route = httpx2_mock.post(url).respond(json=answer(width, {"total_tokens": 2}))
+    route = httpx2_mock.post(url).respond(json=answer(model, width, {"total_tokens": 2}))
     with Embedder(provider(model, api_key="sk-test"), on_narrow="allow", **options) as embedder:
         result = embedder.embed(["a"], **call)
     (exchange,) = route.calls

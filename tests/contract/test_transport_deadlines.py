@@ -46,7 +46,7 @@ def over_async_voyage(emulator):
 def exchange(provider, timeout):
     (batch,) = make_plan(provider.spec, provider.packing, ["a"], resolve(provider.spec, None)).batches()
     try:
-        reply = yield Send(provider.encode(batch), timeout)
+        reply = yield Send(provider, provider.encode(batch), timeout)
         return provider.decode(reply, batch)
     except Exception as error:
         return provider.translate(error) if not isinstance(error, ProviderTimeoutError) else error
@@ -56,12 +56,12 @@ def outcome(provider, face, timeout):
     """What comes of one sending, and how long it took."""
     started = time.monotonic()
     if face == "sync":
-        answer = SyncDriver(provider).run(exchange(provider, timeout))
+        answer = SyncDriver().run(exchange(provider, timeout))
         provider.close()
         return answer, time.monotonic() - started
 
     async def main():
-        answer = await AsyncDriver(provider).run(exchange(provider, timeout))
+        answer = await AsyncDriver().run(exchange(provider, timeout))
         await provider.aclose()
         client = getattr(provider._transport, "_client", None)
         if isinstance(client, openai.AsyncOpenAI):

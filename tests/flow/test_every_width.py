@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from mrlclient import catalogue
+from mrlclient.call import Call
 from mrlclient.dimensions import resolve
+from mrlclient.endpoints import Endpoint, Route
 from mrlclient.flow import embed
 from mrlclient.operations import Answer, Policy
 from mrlclient.plan import Packing, make_plan
@@ -49,11 +51,12 @@ class Server:
 def test_every_width(spec):
     server = Server(spec)
     driver = ScriptedDriver(server.answer)
-    policy = Policy(RetryPolicy(1), 1, "allow")
+    policy = Policy(RetryPolicy(1), 60.0, 1, "allow")
+    route = Route([[Endpoint(server, "acme")]])
 
     def result_at(width):
         plan = make_plan(spec, server.packing, ["a", "b"], resolve(spec, width))
-        return driver.run(embed(plan, server, policy))
+        return driver.run(embed(Call(plan, route, policy)))
 
     widest = result_at(None)
     for width in range(1, spec.native_dimensions + 1):

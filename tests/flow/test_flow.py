@@ -22,7 +22,9 @@ from mrlclient import (
     ResponseContractError,
     ServerError,
 )
+from mrlclient.call import Call
 from mrlclient.dimensions import resolve
+from mrlclient.endpoints import Endpoint, Route
 from mrlclient.flow import embed
 from mrlclient.models import find_model
 from mrlclient.operations import Answer, Policy
@@ -57,19 +59,25 @@ class Dialect:
     def translate(self, failure):
         return ProviderConnectionError("the connection broke", provider="acme", retryable=True)
 
+    def quota(self, reply):
+        return None
+
 
 def answer(batch, **options):
     width = batch.resolution.received
     return Answer(np.array([vector(text)[:width] for text in batch.texts]), tokens=len(batch.texts), **options)
 
 
-def run(texts, reply=answer, *, dialect=None, dimensions=None, max_attempts=5, **options):
-    dialect = dialect or Dialect()
+def call_of(texts, dialect, *, dimensions=None, max_attempts=5, deadline=1000.0, on_error="raise", **options):
     plan = make_plan(dialect.spec, dialect.packing, texts, resolve(dialect.spec, dimensions), **options)
+    policy = Policy(RetryPolicy(max_attempts), deadline, 3, "allow")
+    return Call(plan, Route([[Endpoint(dialect, "acme")]]), policy, on_error)
+
+
+def run(texts, reply=answer, *, dialect=None, **options):
     driver = ScriptedDriver(reply)
-    policy = Policy(RetryPolicy(max_attempts), 3, "allow")
     try:
-        return driver.run(embed(plan, dialect, policy)), driver
+        return driver.run(embed(call_of(texts, dialect or Dialect(), **options))), driver
     except Exception as error:
         error.driver = driver
         raise
@@ -198,11 +206,47 @@ def bad_rows(**rows):
     return reply
 
 
+def bad_text(bad, row, times=99):
+    """Answers with this row for one text, so many times."""
+    left = [times]
+
+    def reply(batch):
+        vectors = answer(batch).vectors
+        if bad in batch.texts and left[0]:
+            left[0] -= 1
+            vectors[batch.texts.index(bad)] = row
+        return Answer(vectors, tokens=len(batch.texts))
+
+    return reply
+
+
+@pytest.mark.parametrize("row", [np.nan, np.inf, 0.0])
+def test_an_unusable_vector_is_asked_for_again_alone(row):
+    result, driver = run(["a", "a", "b"], bad_text("b", row, times=2))
+    np.testing.assert_allclose(result.embeddings, unit([vector(t) for t in "aab"]), atol=1e-6)
+    assert [list(batch.texts) for batch in driver.sent] == [["a", "b"], ["b"], ["b"]]
+    assert result.usage.tokens == 4
+
+
 @pytest.mark.parametrize("row", [np.nan, np.inf, 0.0])
 def test_an_unusable_vector_is_named_by_the_callers_index(row):
-    with pytest.raises(ResponseContractError, match="text 2") as caught:
-        run(["a", "a", "b"], bad_rows(r1=row))
+    with pytest.raises(ResponseContractError, match=r"Text 2: .*text 2") as caught:
+        run(["a", "a", "b", "c"], bad_text("b", row))
+    error = caught.value
+    assert [list(batch.texts) for batch in error.driver.sent] == [["a", "b"], ["b"], ["b"], ["c"]]
+    assert error.index == 2
+    assert error.partial.errors == {2: error}
+    np.testing.assert_allclose(
+        error.partial.embeddings, [*unit([vector(t) for t in "aa"]), [np.nan] * 8, *unit([vector("c")])]
+    )
+
+
+@pytest.mark.parametrize("row", [np.nan, np.inf, 0.0])
+def test_an_answer_of_unusable_vectors_only(row):
+    with pytest.raises(ResponseContractError, match=r"2 vectors .*the first is for text 0") as caught:
+        run(["a", "b"], bad_rows(r0=row, r1=row))
     assert len(caught.value.driver.sent) == 3
+    assert caught.value.partial is None
 
 
 def test_a_vector_that_is_zero_after_the_cut_is_unusable():
@@ -272,8 +316,7 @@ def test_a_foreign_error_of_a_provider_does_not_cross_the_edge(step):
         raise ValueError("canary")
 
     dialect = Careless(counts_tokens=step == "count")
-    plan = make_plan(SPEC, dialect.packing, ["x" * 101], resolve(SPEC, None))
     driver = ScriptedDriver(answer, count_tokens=count)
     with pytest.raises(ProviderConnectionError) as caught:
-        driver.run(embed(plan, dialect, Policy(RetryPolicy(1), 1, "allow")))
+        driver.run(embed(call_of(["x" * 101], dialect, max_attempts=1)))
     assert caught.value.__context__ is None

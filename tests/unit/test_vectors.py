@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mrlclient import DimensionsOutOfRangeError
-from mrlclient.vectors import first_unusable_row, l2_normalize, truncate_dimensions
+from mrlclient.vectors import l2_normalize, truncate_dimensions, unusable_rows
 
 matrices = hnp.arrays(
     np.float32,
@@ -75,10 +75,17 @@ def test_a_zero_row_stays_zero():
     ("row", "problem"),
     [([np.nan, 1], "not finite"), ([1, np.inf], "not finite"), ([-np.inf, 0], "not finite"), ([0, 0], "all zero")],
 )
-def test_finds_the_first_unusable_row(row, problem):
-    vectors = np.array([[1, 2], row, row], dtype=np.float32)
-    assert first_unusable_row(vectors) == (1, problem)
-    assert first_unusable_row(vectors[:1]) is None
+def test_finds_the_unusable_rows(row, problem):
+    vectors = np.array([[1, 2], row, [1e-30, 1e25], row], dtype=np.float32)
+    assert unusable_rows(vectors) == {1: problem, 3: problem}
+    assert unusable_rows(vectors[:1]) == {}
+    assert unusable_rows(np.array([[0.6, 0.8], row], np.float32), unit_length=True) == {1: problem}
+
+
+@pytest.mark.parametrize("length", [3.0, 1e-30, 1e25])
+def test_finds_rows_that_are_no_unit_vectors(length):
+    vectors = np.array([[0.6, 0.8], [0.6 * length, 0.8 * length], [0.3, 0.4]], dtype=np.float32)
+    assert unusable_rows(vectors, unit_length=True) == {1: f"of length {length:.3g}, where the model's are of length 1"}
 
 
 @pytest.mark.parametrize("shape", [(2, 1), (4,), (2, 2, 4)])

@@ -1,0 +1,103 @@
+"""What an answer brings: checked, cut, normalised, written, and kept.
+
+Pure, as the flow that it is part of.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mrlclient.call import Call, Sent
+from mrlclient.errors import DimensionsMismatchError, ResponseContractError
+from mrlclient.models import ModelSpec
+from mrlclient.operations import Answer, Flow
+from mrlclient.plan import Batch, Plan, Rows
+from mrlclient.vectors import truncate_dimensions, unusable_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mrlclient.endpoints import Endpoint
+
+
+def take(
+    call: Call, endpoint: Endpoint, plan: Plan, batch: Batch, answer: Answer
+) -> Flow[tuple[Rows, ResponseContractError | None]]:
+    """Writes the usable rows of an answer, and has their vectors kept.
+
+    Returns:
+        The rows whose vectors are unusable, and the error that says why; no rows and None where all are good.
+
+    Raises:
+        ResponseContractError: If nothing of the answer can be used.
+    """
+    spec, vectors = plan.spec, answer.vectors
+    ignored = _width_ignored(plan, batch, answer)
+    problems = unusable_rows(vectors, unit_length=spec.unit_length)
+    good: NDArray[np.intp] | None = None
+    rows: Rows = batch.rows
+    if problems:
+        good = np.delete(np.arange(len(vectors)), list(problems))
+        rows, vectors = np.asarray(rows)[good], vectors[good]
+    center = spec.recipe == "center_slice_l2" and vectors.shape[1] == spec.native_dimensions
+    # Consecutive rows are written in place; those between rows of a cache are put there.
+    out = call.rows[rows.start : rows.stop] if isinstance(rows, range) else None
+    cut = truncate_dimensions(vectors, plan.resolution.dimensions, center=center, out=out)
+    if out is None:
+        call.rows[rows] = cut
+    # What had a direction may have none in its first numbers.
+    if vanished := unusable_rows(cut):
+        good = np.arange(len(batch.rows)) if good is None else good
+        problems |= {int(good[i]): problem for i, problem in vanished.items()}
+        good = np.delete(good, list(vanished))
+        rows = np.asarray(batch.rows)[good]
+    call.done[rows] = True
+    notes = answer.notes if ignored is None else (*answer.notes, ignored)
+    cut_here = ignored is not None and len(rows) > 0
+    call.sent.append(Sent(endpoint, spec, len(rows), answer.tokens, cut_here, notes if len(rows) else ()))
+    if call.keeper is not None and len(rows) and spec == call.plan.spec:
+        yield from call.keeper.keep(batch, good, answer)
+    if not problems:
+        return range(0), None
+    bad = np.asarray(batch.rows)[sorted(problems)]
+    return bad, _unusable(spec, _said(problems, plan, bad))
+
+
+def _width_ignored(plan: Plan, batch: Batch, answer: Answer) -> str | None:
+    """What to tell where the server ignored the width, though what it sent can be cut here; None where it did not.
+
+    Raises:
+        ResponseContractError: If the answer does not hold one vector for each text, of a width that can be used.
+    """
+    spec, resolution = plan.spec, plan.resolution
+    count, width = answer.vectors.shape
+    if count != len(batch.texts):
+        raise _unusable(spec, f"answered with {count} vectors for {len(batch.texts)} texts")
+    if width == resolution.received:
+        return None
+    asked = resolution.requested
+    if asked is None or width <= asked or not _server_gives(spec, width):
+        problem = f"answered with {width} dimensions where {resolution.received} were expected"
+        raise _unusable(spec, problem, DimensionsMismatchError)
+    return f"{spec.address}: the server ignored dimensions={asked} and sent {width}; they were cut here."
+
+
+def _said(problems: dict[int, str], plan: Plan, bad: NDArray[np.intp]) -> str:
+    if len(problems) == 1:
+        return f"answered with a vector that is {next(iter(problems.values()))} for text {plan.given_index(bad[0])}"
+    kinds = ", or ".join(dict.fromkeys(problems.values()))
+    return f"answered with {len(problems)} vectors that are {kinds}; the first is for text {plan.given_index(bad[0])}"
+
+
+def _unusable(
+    spec: ModelSpec, problem: str, kind: type[ResponseContractError] = ResponseContractError
+) -> ResponseContractError:
+    return kind(f"{spec.address} {problem}", provider=spec.provider, retryable=True)
+
+
+def _server_gives(spec: ModelSpec, width: int) -> bool:
+    """Whether a server that was left to itself may answer with this width: the native one, or one that it lists."""
+    listed = spec.server_dimensions if isinstance(spec.server_dimensions, tuple) else ()
+    return width == spec.native_dimensions or width in listed

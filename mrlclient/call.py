@@ -1,0 +1,196 @@
+"""One call of an embedder: what is wanted, who may answer, how hard to try, and what came of it so far."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from mrlclient.dimensions import resolve
+from mrlclient.errors import MRLError
+from mrlclient.models import ModelSpec
+from mrlclient.operations import Answer, Flow, Policy
+from mrlclient.plan import Batch, Plan, Rows
+from mrlclient.result import EmbeddingResult, Usage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mrlclient.endpoints import Endpoint, Route
+
+#: What to do where some texts cannot be embedded and others can.
+OnError = Literal["raise", "return"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request that was answered.
+
+    Attributes:
+        endpoint: Who answered.
+        spec: The model that did.
+        texts: Usable vectors that it brought.
+        tokens: Tokens paid for; None where the provider did not say.
+        cut_here: Whether a server ignored the width, so that the cut was made here.
+        notes: What the server ignored.
+    """
+
+    endpoint: Endpoint
+    spec: ModelSpec
+    texts: int
+    tokens: int | None
+    cut_here: bool
+    notes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Cached:
+    """What was not paid for: texts, their tokens, and what those had cost."""
+
+    texts: int = 0
+    tokens: float = 0.0
+    usd: float = 0.0
+
+
+class Keeper(Protocol):
+    """Told of what becomes of each row that was sent for."""
+
+    def keep(self, batch: Batch, good: NDArray[np.intp] | None, answer: Answer) -> Flow[None]:
+        """An answer for the main model is there; `good` are the places of its usable vectors, None for all."""
+        ...
+
+    def failed(self, rows: Iterable[int], error: MRLError) -> None:
+        """These are not to be had. The error is not in the caller's terms."""
+        ...
+
+
+@dataclass(slots=True)
+class Call:
+    """Its state. Flows of one call run in several threads: each writes rows of its own, and appends.
+
+    Attributes:
+        plan: What is wanted, of the main endpoint's model.
+        route: Who may answer.
+        policy: How hard to try.
+        on_error: Whether texts that cannot be had are an error.
+        rows: (n, d) float32, a row for each of the plan's texts; meaningful where `done`.
+        done: (n,) bool.
+        sent: The requests that were answered.
+        failures: Row -> why it is not to be had, in the caller's terms.
+        cached: What the cache had; None without one.
+        keeper: Who keeps what comes; None without a cache.
+        given_up: The error after which nothing more is sent.
+    """
+
+    plan: Plan
+    route: Route
+    policy: Policy
+    on_error: OnError = "raise"
+    rows: NDArray[np.float32] = field(init=False)
+    done: NDArray[np.bool_] = field(init=False)
+    sent: list[Sent] = field(default_factory=list)
+    failures: dict[int, MRLError] = field(default_factory=dict)
+    cached: Cached | None = None
+    keeper: Keeper | None = None
+    given_up: MRLError | None = None
+    _plans: dict[Endpoint, Plan] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rows = np.empty((len(self.plan.texts), self.plan.resolution.dimensions), dtype=np.float32)
+        self.done = np.zeros(len(self.plan.texts), dtype=np.bool_)
+
+    def plan_for(self, endpoint: Endpoint) -> Plan:
+        """The plan for an endpoint, which may have another model of the space."""
+        spec = endpoint.provider.spec
+        if spec == self.plan.spec:
+            return self.plan
+        if endpoint not in self._plans:
+            resolution = resolve(spec, self.plan.resolution.dimensions)
+            self._plans[endpoint] = self.plan.under(spec, endpoint.provider.packing, resolution)
+        return self._plans[endpoint]
+
+    def open(self, rows: Rows) -> Rows:
+        """Those of the rows that neither came nor failed."""
+        done = self.done[rows.start : rows.stop] if isinstance(rows, range) else self.done[rows]
+        if not (self.failures or done.any()):
+            return rows
+        return np.array([row for row in rows if not self.done[row] and int(row) not in self.failures], dtype=np.intp)
+
+    def fail(self, row: int, error: MRLError) -> None:
+        """One text is not to be had: the error is put into the caller's terms."""
+        if self.keeper is not None:
+            self.keeper.failed([row], error)
+        self.failures[int(row)] = about(error, self.plan.given_index(row))
+
+    def fail_all(self, rows: Rows, error: MRLError) -> None:
+        """What is neither there nor failed of these rows is not to be had, for a reason that is not a text's own."""
+        lost = [int(row) for row in self.open(rows)]
+        if self.keeper is not None:
+            self.keeper.failed(lost, error)
+        self.failures.update(dict.fromkeys(lost, error))
+
+    def first_failure(self) -> MRLError | None:
+        """The failure that stands first in the caller's list."""
+        row = min(self.failures, key=self.plan.given_index, default=None)
+        return None if row is None else self.failures[row]
+
+    def result(self, missing: MRLError | None = None) -> EmbeddingResult:
+        """What came of it.
+
+        Args:
+            missing: Why rows are missing that neither came nor failed; None where there are none.
+        """
+        plan, done = self.plan, self.done.copy()
+        in_order = len(plan.rows) == len(self.rows) and bool((plan.rows == np.arange(len(self.rows))).all())
+        whole = bool(done.all())
+        # Threads of an abandoned call may still be writing, so what is not whole is copied.
+        embeddings = self.rows if in_order and whole else self.rows[plan.rows]
+        errors = {}
+        if not whole:
+            lost = np.flatnonzero(~done[plan.rows])
+            embeddings[lost] = np.nan
+            for index in lost:
+                error = self.failures.get(int(plan.rows[index]), missing)
+                assert error is not None, "a row is missing and nobody said why"
+                errors[int(index)] = error
+        answered: dict[str, int] = {}
+        for sent in self.sent:
+            answered[sent.endpoint.label] = answered.get(sent.endpoint.label, 0) + sent.texts
+        return EmbeddingResult(
+            embeddings=embeddings,
+            spec=plan.spec,
+            reduction="client" if any(sent.cut_here for sent in self.sent) else plan.resolution.reduction,
+            input_type=plan.input_type,
+            task=plan.task,
+            usage=_usage(list(self.sent), self.cached),
+            notes=tuple(dict.fromkeys(note for sent in self.sent for note in sent.notes)),
+            answered_by=answered,
+            errors=errors,
+            on_narrow=self.policy.on_narrow,
+        )
+
+
+def about(error: MRLError, index: int) -> MRLError:
+    """The error as one about a single text of the caller's list: a copy that says which."""
+    made = copy.copy(error)
+    made.args = (f"Text {index}: {error}",)
+    made.partial = None
+    # Every error that can be about one text says so by `index`.
+    made.index = index  # type: ignore[attr-defined]
+    return made
+
+
+def _usage(requests: Sequence[Sent], cached: Cached | None) -> Usage:
+    counts = [sent.tokens for sent in requests]
+    tokens = None if None in counts else sum(count for count in counts if count is not None)
+    costs = [_usd(sent) for sent in requests]
+    usd = None if None in costs else sum(cost for cost in costs if cost is not None)
+    return Usage(tokens, usd) if cached is None else Usage(tokens, usd, cached.texts, cached.tokens, cached.usd)
+
+
+def _usd(sent: Sent) -> float | None:
+    price = sent.spec.usd_per_million_tokens
+    return None if sent.tokens is None or price is None else sent.tokens * price / 1e6

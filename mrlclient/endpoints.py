@@ -1,0 +1,113 @@
+"""Who may answer: endpoints of one space, which of them is asked, and which is left alone for a while.
+
+An endpoint that fails several times in a row is taken out; after a while one request may try it, and decides whether it
+comes back. That is the consecutive-errors kind of outlier detection, with half-open probing as in a circuit breaker.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from mrlclient.errors import AuthenticationError, MRLError, QuotaError
+from mrlclient.operations import Gate, Speaker
+
+_log = logging.getLogger("mrlclient")
+
+#: Failures in a row after which an endpoint is taken out.
+_FAILURES = 3
+#: Seconds that it stays out, the first time and at most; each time in a row doubles them.
+_OUT, _LONGEST_OUT = 30.0, 300.0
+
+
+class Health:
+    """Whether an endpoint is worth asking. Threads may share one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._times_out = 0
+        self._until = 0.0
+        self._probed_until = 0.0
+
+    @property
+    def back_at(self) -> float:
+        """When it may be asked again."""
+        return self._until
+
+    def is_worth_asking(self, now: float) -> bool:
+        """Whether it is in; or, where its time out is over, whether nobody is trying it at the moment."""
+        return not self._times_out or (now >= self._until and now >= self._probed_until)
+
+    def ask(self, now: float) -> None:
+        """It is asked. Where it was out, others keep away until this request tells how it is."""
+        with self._lock:
+            if self._times_out:
+                self._probed_until = now + _OUT
+
+    def succeeded(self) -> None:
+        """It answered."""
+        with self._lock:
+            self._failures = self._times_out = 0
+
+    def failed(self, now: float, error: MRLError) -> bool:
+        """It failed. Returns whether it is taken out with that: at once where no further try can help."""
+        with self._lock:
+            self._failures += 1
+            hopeless = isinstance(error, AuthenticationError | QuotaError)
+            if not (self._failures >= _FAILURES or self._times_out or hopeless):
+                return False
+            self._until = now + min(_OUT * 2**self._times_out, _LONGEST_OUT)
+            self._times_out += 1
+            self._failures, self._probed_until = 0, 0.0
+            return True
+
+
+@dataclass(eq=False, slots=True)
+class Endpoint:
+    """One who may answer.
+
+    Attributes:
+        provider: The provider.
+        label: How results and messages call it.
+        gate: What bounds its requests; None for none.
+        under_way: Requests that it has at the moment, about.
+    """
+
+    provider: Speaker
+    label: str
+    gate: Gate | None = None
+    under_way: int = 0
+    health: Health = field(default_factory=Health)
+
+
+class Route:
+    """Endpoints in tiers: a tier is asked only where nobody of the tiers before it is worth asking.
+
+    Args:
+        tiers: At least one, none of them empty. The first endpoint of all is the main one: its model is the model.
+    """
+
+    def __init__(self, tiers: Sequence[Sequence[Endpoint]]) -> None:
+        self._tiers = tiers
+        self.endpoints = [endpoint for tier in tiers for endpoint in tier]
+        self.main = self.endpoints[0]
+
+    def choose(self, now: float, tried: Collection[Endpoint] = ()) -> Endpoint | None:
+        """The endpoint to ask next; None where all that are worth it were tried.
+
+        Within a tier, the one with the fewest requests under way. Where all are out and none was tried, the one that
+        comes back first: to ask is better than to give up unasked.
+        """
+        for tier in self._tiers:
+            able = [each for each in tier if each not in tried and each.health.is_worth_asking(now)]
+            if able:
+                return min(able, key=lambda each: each.under_way)
+        return None if tried else min(self.endpoints, key=lambda each: each.health.back_at)
+
+    def failed(self, endpoint: Endpoint, now: float, error: MRLError) -> None:
+        """An endpoint failed. Where there are others, it may be left out for a while."""
+        if endpoint.health.failed(now, error) and len(self.endpoints) > 1:
+            _log.warning("%s is left out for a while: %s", endpoint.label, type(error).__name__)

@@ -1,0 +1,214 @@
+"""Getting rows embedded within every bound: attempts, waits, the deadline, the limits of an account, other endpoints.
+
+Pure, as the flow that it is part of.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mrlclient.answers import take
+from mrlclient.call import Call
+from mrlclient.errors import (
+    InputError,
+    MRLError,
+    ProviderError,
+    ProviderTimeoutError,
+    RateLimitError,
+    ResponseContractError,
+)
+from mrlclient.models import ModelSpec
+from mrlclient.operations import Answer, Dialect, Ending, Flow, Gate, Now, Reserve, Send, Sleep, Speaker, Wait
+from mrlclient.plan import Batch, Plan, Rows
+from mrlclient.retry import Attempts
+
+if TYPE_CHECKING:
+    from mrlclient.endpoints import Endpoint
+
+_log = logging.getLogger("mrlclient")
+
+#: Statuses of a server that has too much to do.
+_OVERLOADED = frozenset({429, 503, 529})
+
+#: Bytes of a text that are about a token, for the limits per minute; put right by what the server counted.
+_BYTES_PER_TOKEN = 3
+
+
+def send(call: Call, rows: Rows) -> Flow[None]:
+    """Gets rows embedded and written, whatever it takes.
+
+    What is usable of an answer is kept, and only the rest is asked for again. A text that a server names as refused is
+    a failure of its own, and so is one whose vector stays unusable where others of the same answer were fine.
+
+    Raises:
+        ProviderError: If what is left is not to be had. Its `scope` says whether smaller requests may fare better.
+    """
+    if not len(rows):
+        return
+    policy, gate = call.policy, call.route.main.gate
+    deadline = (yield Now()) + policy.deadline
+    attempts = Attempts(policy.retries)
+    if gate is not None:
+        gate.first_attempt()
+    left, error = yield from _round(call, rows, deadline)
+    while len(left):
+        if error is not None:
+            wait = attempts.wait_after(error)
+            problem = "" if wait is None else _no_time(wait, deadline - (yield Now()), policy.deadline)
+            if wait is not None and not problem and gate is not None and not gate.may_retry():
+                problem = "too many requests failed lately to try each of them again"
+            if wait is None or problem:
+                if problem:
+                    error.add_note(f"Not tried again: {problem}.")
+                if isinstance(error, ResponseContractError) and len(left) < len(rows):
+                    for row in left:
+                        call.fail(int(row), error)
+                    return
+                raise error
+            _log.info("%s: trying again in %.2f s after %s", call.plan.spec.address, wait, type(error).__name__)
+            yield Sleep(wait)
+        left, error = yield from _round(call, left, deadline)
+
+
+def _no_time(wait: float, left: float, deadline: float) -> str:
+    return f"the deadline of {deadline:g} s leaves no time to wait {wait:.3g} s" if wait >= left else ""
+
+
+def _round(call: Call, rows: Rows, deadline: float) -> Flow[tuple[Rows, ProviderError | None]]:
+    """Asks one endpoint after the other until one answers.
+
+    Returns:
+        The rows that are left; and, where nobody gave them a good answer, the error that says most.
+
+    Raises:
+        ProviderError: If the request was refused for its size, or for a text in it: nobody else would take it either.
+    """
+    tried, worst = list["Endpoint"](), None
+    while (endpoint := call.route.choose((yield Now()), tried)) is not None:
+        tried.append(endpoint)
+        failed: ProviderError | None
+        try:
+            rows, failed = yield from _ask(call, endpoint, rows, deadline)
+        except ProviderError as error:
+            failed = error
+        if failed is None:
+            endpoint.health.succeeded()
+            return rows, None
+        if failed.scope != "request":
+            raise failed
+        call.route.failed(endpoint, (yield Now()), failed)
+        # What may pass says more than what does not: it is what the next round is for.
+        worst = failed if worst is None or failed.retryable or not worst.retryable else worst
+    return rows, worst
+
+
+def _ask(call: Call, endpoint: Endpoint, rows: Rows, deadline: float) -> Flow[tuple[Rows, ProviderError | None]]:
+    """Asks one endpoint once, for as many of the rows as it takes.
+
+    Returns:
+        The rows that are left; and, where their vectors were unusable, the error that says so.
+    """
+    plan = call.plan_for(endpoint)
+    batch = plan.batch(rows) if plan is call.plan else plan.batches(np.asarray(rows))[0]
+    rest = rows[len(batch.rows) :]
+    endpoint.health.ask((yield Now()))
+    endpoint.under_way += 1
+    refused: InputError
+    try:
+        answer = yield from _exchange(plan, endpoint, batch, deadline)
+        bad, problem = yield from take(call, endpoint, plan, batch, answer)
+        return _both(bad, rest), problem
+    except InputError as error:
+        if error.index is None:
+            raise
+        refused = error
+    finally:
+        endpoint.under_way -= 1
+    assert refused.index is not None
+    call.fail(int(batch.rows[refused.index]), refused)
+    return _both(np.delete(np.asarray(batch.rows), refused.index), rest), None
+
+
+def _both(first: Rows, second: Rows) -> Rows:
+    if not len(second):
+        return first
+    return np.concatenate([np.asarray(first, dtype=np.intp), np.asarray(second, dtype=np.intp)])
+
+
+def _exchange(plan: Plan, endpoint: Endpoint, batch: Batch, deadline: float) -> Flow[Answer]:
+    """One request and its answer, within the limits of the endpoint's account."""
+    gate = endpoint.gate
+    if gate is None:
+        return (yield from _request(endpoint.provider, batch, deadline, None))
+    tokens = sum(plan.sizes[row] for row in batch.rows) // _BYTES_PER_TOKEN + 1
+    ticket = gate.enter()
+    ending: Ending = "failed"
+    try:
+        if ticket.ready is not None and not (yield Wait(ticket.ready, max(deadline - (yield Now()), 0.0))):
+            raise ProviderTimeoutError(
+                f"{plan.spec.address}: the deadline passed before it was this request's turn. Send less at once, or "
+                "raise deadline or Limits(max_in_flight=...)",
+                provider=plan.spec.provider,
+            )
+        yield from _wait_for_turn(plan.spec, gate, tokens, deadline)
+        try:
+            answer = yield from _request(endpoint.provider, batch, deadline, gate)
+        except ProviderError as error:
+            ending = "limited" if error.status in _OVERLOADED else "failed"
+            if error.status == 429 and error.retry_after is not None:
+                gate.pause(error.retry_after)
+            raise
+        ending = "ok"
+        if answer.tokens is not None:
+            gate.settle(tokens, answer.tokens)
+        return answer
+    finally:
+        gate.leave(ticket, ending)
+
+
+def _wait_for_turn(spec: ModelSpec, gate: Gate, tokens: int, deadline: float) -> Flow[None]:
+    """Waits until the limits per minute have room for a request."""
+    wait = yield Reserve(gate, tokens)
+    if wait <= 0:
+        return
+    gone = False
+    try:
+        if wait >= deadline - (yield Now()):
+            raise RateLimitError(
+                f"{spec.address}: the limits per minute have room in {wait:.3g} s only, after the deadline. "
+                "Send less at once, or raise deadline or limits",
+                provider=spec.provider,
+                retry_after=wait,
+            )
+        yield Sleep(wait)
+        gone = True
+    finally:
+        if not gone:
+            gate.give_back(tokens)
+
+
+def _request(provider: Speaker, batch: Batch, deadline: float, gate: Gate | None) -> Flow[Answer]:
+    """One request and its answer."""
+    left = deadline - (yield Now())
+    if left <= 0:
+        raise ProviderTimeoutError(
+            f"{provider.spec.address}: the deadline passed before it could be sent", provider=provider.spec.provider
+        )
+    try:
+        reply = yield Send(provider, provider.encode(batch), left)
+        quota = None if gate is None else provider.quota(reply)
+        if gate is not None and quota is not None:
+            gate.observe(quota)
+        return provider.decode(reply, batch)
+    except Exception as error:
+        failure = ours(error, provider)
+    # Raised out here, so that the foreign error, which may hold a key or a text, is not its context.
+    raise failure
+
+
+def ours(error: Exception, provider: Dialect) -> MRLError:
+    """Our error for whatever a provider raised."""
+    return error if isinstance(error, MRLError) else provider.translate(error)

@@ -1,0 +1,103 @@
+"""From what an `Embedder` is given to what it works with: specs, providers, routes, a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mrlclient import registry
+from mrlclient.config import default_model
+from mrlclient.dimensions import Dimensions, OnNarrow, check_widths
+from mrlclient.endpoints import Endpoint, Route
+from mrlclient.errors import ConfigurationError, IncompatibleSpaceError
+from mrlclient.models import ModelSpec
+from mrlclient.providers.base import Provider
+from mrlclient.result import check_narrow
+
+if TYPE_CHECKING:
+    from mrlclient.cache.base import Cache
+    from mrlclient.cache.guarded import GuardedCache
+
+#: How a model is named: an address, a declared model, or a provider with settings of its own.
+Model = str | ModelSpec | Provider
+
+
+def spec_of(model: Model | None) -> ModelSpec:
+    """What is known of a model; of the default one for None.
+
+    Raises:
+        UnknownProviderError: If nobody offers the provider.
+        UnknownModelError: If the catalogue does not hold the model.
+        ConfigurationError: If it is none of the ways to name a model.
+    """
+    if isinstance(model, Provider):
+        return model.spec
+    if isinstance(model, ModelSpec):
+        return model
+    if model is None or isinstance(model, str):
+        return registry.find_spec(default_model() if model is None else model)
+    raise ConfigurationError(
+        f"A model is an address such as 'openai:text-embedding-3-small', a ModelSpec or a provider, "
+        f"not {type(model).__name__}."
+    )
+
+
+def widths_of(specs: Sequence[ModelSpec], dimensions: Dimensions, on_narrow: OnNarrow) -> list[int]:
+    """The widths asked for, widest first, each one looked at for each model that may answer.
+
+    Raises:
+        DimensionsError: If one of the models cannot give one of them, or may not.
+    """
+    widths = check_widths(specs[0], dimensions)
+    for spec in dict.fromkeys(specs):
+        for width in check_widths(spec, widths):
+            check_narrow(spec, width, on_narrow)
+    return widths
+
+
+def check_space(specs: Sequence[ModelSpec]) -> None:
+    """Refuses models whose vectors may not be compared.
+
+    Raises:
+        IncompatibleSpaceError: If they are not of one space.
+    """
+    for spec in specs[1:]:
+        if spec.space != specs[0].space:
+            raise IncompatibleSpaceError(
+                f"{spec.address} (space {spec.space!r}) cannot stand in for {specs[0].address} (space "
+                f"{specs[0].space!r}): their vectors may not be compared. Name a model of the same space; for a server "
+                "that serves the same model under another name, declare it: ModelSpec(..., space=...)."
+            )
+
+
+def make_route(tiers: Sequence[Sequence[Model | None]], truncate_input: bool) -> Route:
+    """A route over the providers of these models.
+
+    Raises:
+        MissingCredentialsError: If a provider needs a key and there is none.
+        ConfigurationError: If one of them cannot cut over-long texts though that is wanted.
+    """
+    route = Route([[_endpoint(model) for model in tier] for tier in tiers if tier])
+    for endpoint in route.endpoints:
+        provider = endpoint.provider
+        assert isinstance(provider, Provider)
+        if truncate_input and not provider.truncates_input:
+            raise ConfigurationError(
+                f"{provider.spec.provider} does not cut over-long texts. Cut them yourself, and leave truncate_input "
+                "out."
+            )
+    return route
+
+
+def _endpoint(model: Model | None) -> Endpoint:
+    provider = model if isinstance(model, Provider) else registry.create(spec_of(model))
+    return Endpoint(provider, provider.label)
+
+
+def guarded(cache: str | Path | Cache) -> GuardedCache:
+    """A cache that an embedder can use whatever becomes of it."""
+    from mrlclient.cache import open_cache
+    from mrlclient.cache.guarded import GuardedCache
+
+    return GuardedCache(open_cache(cache))
