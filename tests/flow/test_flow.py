@@ -22,70 +22,11 @@ from mrlclient import (
     ResponseContractError,
     ServerError,
 )
-from mrlclient.call import Call
-from mrlclient.dimensions import resolve
-from mrlclient.endpoints import Endpoint, Route
 from mrlclient.flow import embed
 from mrlclient.models import find_model
-from mrlclient.operations import Answer, Policy
-from mrlclient.plan import Packing, make_plan
-from mrlclient.retry import RetryPolicy
+from mrlclient.operations import Answer
 from mrlclient.testing import ScriptedDriver
-
-SPEC = ModelSpec(
-    provider="acme", name="nest", native_dimensions=8, matryoshka=True, server_dimensions="any",
-    usd_per_million_tokens=2.0, max_input_tokens=100,
-)  # fmt: skip
-
-
-def vector(text, width=8):
-    return np.random.default_rng(list(text.encode())).normal(size=width).astype(np.float32)
-
-
-class Dialect:
-    """A provider whose requests are batches and whose replies are answers."""
-
-    def __init__(self, spec=SPEC, batch_size=2, counts_tokens=False):
-        self.spec = spec
-        self.packing = Packing(batch_size)
-        self.counts_tokens = counts_tokens
-
-    def encode(self, batch):
-        return batch
-
-    def decode(self, reply, batch):
-        return reply
-
-    def translate(self, failure):
-        return ProviderConnectionError("the connection broke", provider="acme", retryable=True)
-
-    def quota(self, reply):
-        return None
-
-
-def answer(batch, **options):
-    width = batch.resolution.received
-    return Answer(np.array([vector(text)[:width] for text in batch.texts]), tokens=len(batch.texts), **options)
-
-
-def call_of(texts, dialect, *, dimensions=None, max_attempts=5, deadline=1000.0, on_error="raise", **options):
-    plan = make_plan(dialect.spec, dialect.packing, texts, resolve(dialect.spec, dimensions), **options)
-    policy = Policy(RetryPolicy(max_attempts), deadline, 3, "allow")
-    return Call(plan, Route([[Endpoint(dialect, "acme")]]), policy, on_error)
-
-
-def run(texts, reply=answer, *, dialect=None, **options):
-    driver = ScriptedDriver(reply)
-    try:
-        return driver.run(embed(call_of(texts, dialect or Dialect(), **options))), driver
-    except Exception as error:
-        error.driver = driver
-        raise
-
-
-def unit(rows):
-    rows = np.asarray(rows, dtype=np.float64)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+from tests.flow.acme import Dialect, answer, call_of, route_to, run, unit, vector
 
 
 def script(*failures):
@@ -318,5 +259,5 @@ def test_a_foreign_error_of_a_provider_does_not_cross_the_edge(step):
     dialect = Careless(counts_tokens=step == "count")
     driver = ScriptedDriver(answer, count_tokens=count)
     with pytest.raises(ProviderConnectionError) as caught:
-        driver.run(embed(call_of(["x" * 101], dialect, max_attempts=1)))
+        driver.run(embed(call_of(["x" * 101], route_to(dialect), max_attempts=1)))
     assert caught.value.__context__ is None

@@ -1,0 +1,75 @@
+"""A provider whose requests are batches and whose replies are answers, and calls of it from a script."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mrlclient import ModelSpec, ProviderConnectionError
+from mrlclient.call import Call
+from mrlclient.dimensions import resolve
+from mrlclient.endpoints import Endpoint, Route
+from mrlclient.flow import embed
+from mrlclient.operations import Answer, Policy
+from mrlclient.plan import Packing, make_plan
+from mrlclient.retry import RetryPolicy
+from mrlclient.testing import ScriptedDriver
+
+SPEC = ModelSpec(
+    provider="acme", name="nest", native_dimensions=8, matryoshka=True, server_dimensions="any",
+    usd_per_million_tokens=2.0, max_input_tokens=100,
+)  # fmt: skip
+
+
+def vector(text, width=8):
+    return np.random.default_rng(list(text.encode())).normal(size=width).astype(np.float32)
+
+
+class Dialect:
+    """A provider whose requests are batches and whose replies are answers."""
+
+    def __init__(self, spec=SPEC, batch_size=2, counts_tokens=False):
+        self.spec = spec
+        self.packing = Packing(batch_size)
+        self.counts_tokens = counts_tokens
+
+    def encode(self, batch):
+        return batch
+
+    def decode(self, reply, batch):
+        return reply
+
+    def translate(self, failure):
+        return ProviderConnectionError("the connection broke", provider="acme", retryable=True)
+
+    def quota(self, reply):
+        return None
+
+
+def answer(batch, **options):
+    width = batch.resolution.received
+    return Answer(np.array([vector(text)[:width] for text in batch.texts]), tokens=len(batch.texts), **options)
+
+
+def route_to(dialect, gate=None):
+    return Route([[Endpoint(dialect, "acme", gate)]])
+
+
+def call_of(texts, route, *, dimensions=None, max_attempts=5, deadline=1000.0, on_error="raise", **options):
+    main = route.main.provider
+    plan = make_plan(main.spec, main.packing, texts, resolve(main.spec, dimensions), **options)
+    return Call(plan, route, Policy(RetryPolicy(max_attempts), deadline, 3, "allow"), on_error)
+
+
+def run(texts, reply=answer, *, dialect=None, route=None, **options):
+    """The result and the driver; an error has the driver as its attribute."""
+    driver = ScriptedDriver(reply)
+    try:
+        return driver.run(embed(call_of(texts, route or route_to(dialect or Dialect()), **options))), driver
+    except Exception as error:
+        error.driver = driver
+        raise
+
+
+def unit(rows):
+    rows = np.asarray(rows, dtype=np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
