@@ -223,6 +223,7 @@ _EXTRA_USES = {
     "sqlite": "a cache in a file",
     "redis": "a cache on a Redis or Valkey server",
     "parquet": "`mrlclient cache export` to Parquet",
+    "otel": "OpenTelemetry spans and metrics",
     "cli": "the command `mrlclient`",
 }
 

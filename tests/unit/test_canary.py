@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+from functools import cache
 
 import numpy as np
 import pytest
@@ -72,9 +73,13 @@ def test_the_largest_noise_that_was_measured_is_no_alarm():
     assert compare(truth, truth + 1.7e-4 * signs) > 0.9999
 
 
+@cache
+def rotation(width):
+    return np.linalg.qr(np.random.default_rng(3).standard_normal((width, width)))[0].astype(np.float32)
+
+
 def rotated(rows):
-    rotation = np.linalg.qr(np.random.default_rng(3).standard_normal((rows.shape[1],) * 2))[0]
-    return (rows @ rotation).astype(np.float32)
+    return rows @ rotation(rows.shape[1])
 
 
 def slightly_rotated(rows):
@@ -91,7 +96,7 @@ def slightly_rotated(rows):
 CHANGES = {
     "rotated space": rotated,
     "slightly rotated space": slightly_rotated,
-    "two numbers swapped": lambda rows: rows[:, [*range(1, rows.shape[1]), 0]],
+    "numbers shifted by one": lambda rows: rows[:, [*range(1, rows.shape[1]), 0]],
     "another sign": lambda rows: -rows,
     "order reversed": lambda rows: rows[::-1],
     "two texts swapped": lambda rows: rows[[1, 0, *range(2, len(rows))]],
