@@ -103,13 +103,14 @@ class Canary:
 
         Raises:
             DriftError: If a check failed and the new state was not accepted.
-            ConfigurationError: If the file cannot be read.
+            ConfigurationError: If the file cannot be read, or `identity` is not strings.
         """
-        entry = self._entries().get(tuple(identity))
+        key = _key(identity)
+        entry = self._entries().get(key)
         if entry is None:
             return True
         if entry.drifted is not None:
-            raise self._error(tuple(identity), entry)
+            raise self._error(key, entry)
         return not entry.checked <= now < entry.checked + self.every
 
     def record_or_check(
@@ -131,10 +132,8 @@ class Canary:
             DriftError: If the worst cosine is below the threshold, or an earlier check failed.
             ConfigurationError: If the rows are not usable, or the file cannot be read or written.
         """
-        key = tuple(identity)
+        key = _key(identity)
         vectors = _checked(rows)
-        if not all(isinstance(part, str) for part in key):
-            raise ConfigurationError("identity must be strings.")
         if not is_time(now):
             raise ConfigurationError(f"now must be seconds since 1970, not {now!r}.")
         with locked(self.path):
@@ -210,6 +209,12 @@ class Canary:
 
 def _lies_between(value: object, low: float, high: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and low < value < high
+
+
+def _key(identity: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(identity, str) or not all(isinstance(part, str) for part in identity):
+        raise ConfigurationError(f"identity must be a tuple of strings, not {identity!r}.")
+    return tuple(identity)
 
 
 def _checked(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

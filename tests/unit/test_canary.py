@@ -473,8 +473,11 @@ def test_unusable_times_and_identities_are_not_recorded(canary, path):
     for now in (float("nan"), float("inf"), -1.0, None):
         with pytest.raises(ConfigurationError, match="now must be"):
             canary.record_or_check(WHO, unit_rows(4), now, model=MODEL)
-    with pytest.raises(ConfigurationError, match="identity must be"):
-        canary.record_or_check((1, 2), unit_rows(4), NOON, model=MODEL)
+    for who in ((1, 2), MODEL):
+        with pytest.raises(ConfigurationError, match="identity must be"):
+            canary.record_or_check(who, unit_rows(4), NOON, model=MODEL)
+        with pytest.raises(ConfigurationError, match="identity must be"):
+            canary.due(who, NOON)
     assert not path.exists()
 
 
