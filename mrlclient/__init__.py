@@ -13,6 +13,7 @@ from mrlclient.errors import (
     DimensionsError,
     DimensionsMismatchError,
     DimensionsOutOfRangeError,
+    DriftError,
     IncompatibleSpaceError,
     InputError,
     MissingCredentialsError,
@@ -34,6 +35,7 @@ from mrlclient.errors import (
 )
 
 if TYPE_CHECKING:
+    from mrlclient.canary import Canary
     from mrlclient.embedder import Embedder
     from mrlclient.models import ModelSpec, catalogue
     from mrlclient.providers.base import Provider
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 #: Where the other public names live. Their modules are imported when they are first used.
 _HOME_OF = {
+    "Canary": "mrlclient.canary",
     "Embedder": "mrlclient.embedder",
     "ModelSpec": "mrlclient.models",
     "catalogue": "mrlclient.models",
@@ -64,10 +67,12 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "CacheWarning",
+    "Canary",
     "ConfigurationError",
     "DimensionsError",
     "DimensionsMismatchError",
     "DimensionsOutOfRangeError",
+    "DriftError",
     "Embedder",
     "EmbeddingResult",
     "IncompatibleSpaceError",

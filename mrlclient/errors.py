@@ -23,6 +23,7 @@
     │   └── ResponseContractError     it answered 200, but the answer cannot be used
     │       ├── DimensionsMismatchError
     │       └── ModelMismatchError    it named another model than the one asked for
+    ├── DriftError                    the model behind a name has changed; see `Canary`
     └── IncompatibleSpaceError        vectors of two spaces would meet
 
     NarrowDimensionsWarning           narrower than the model's authors evaluated
@@ -216,6 +217,35 @@ class DimensionsMismatchError(ResponseContractError):
 
 class ModelMismatchError(ResponseContractError):
     """The answer names another model than the one asked for. It is not used: its vectors may be of another space."""
+
+
+class DriftError(MRLError):
+    """The model behind a name has changed: a canary's texts no longer give the vectors that they gave.
+
+    Attributes:
+        model: The model's address, `provider:name`.
+        cosine: The worst cosine of the texts' vectors with what they were.
+        recorded_at: When those were recorded, in seconds since 1970.
+        checked_at: When the model was last seen unchanged, in seconds since 1970.
+        identity: What was checked: origin, address, revision, prompt, recipe.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        cosine: float | None = None,
+        recorded_at: float | None = None,
+        checked_at: float | None = None,
+        identity: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.model = model
+        self.cosine = cosine
+        self.recorded_at = recorded_at
+        self.checked_at = checked_at
+        self.identity = identity
 
 
 class IncompatibleSpaceError(MRLError):

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable
 
-from mrlclient import DimensionsError, catalogue
+from mrlclient import DimensionsError, catalogue, events
 from mrlclient.dimensions import resolve
 from mrlclient.models import ModelSpec
 from mrlclient.providers._hosted import _classify
@@ -189,6 +189,11 @@ def retries() -> str:
     return table(["Error", "Answer", "Tried again"], rows)
 
 
+def log_events() -> str:
+    """The attributes of the log's records, from where they are made."""
+    return "\n".join(line for line in (events.__doc__ or "").splitlines() if line.startswith("|"))
+
+
 def faults() -> str:
     """The emulator's named faults, by what a strict client makes of them."""
     groups: dict[str, list[str]] = {}
@@ -223,6 +228,7 @@ _EXTRA_USES = {
     "sqlite": "a cache in a file",
     "redis": "a cache on a Redis or Valkey server",
     "parquet": "`mrlclient cache export` to Parquet",
+    "otel": "OpenTelemetry spans and metrics",
     "cli": "the command `mrlclient`",
 }
 
@@ -232,6 +238,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "catalogue": catalogue_page,
     "decisions": decisions,
     "retries": retries,
+    "events": log_events,
     "faults": faults,
     "extras": extras,
     "api": api,

@@ -5,7 +5,7 @@ from typing import Any, assert_type
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlclient import Embedder, EmbeddingResult, ModelSpec, Nomic, OpenAI, Usage, Voyage, truncate_dimensions
+from mrlclient import Canary, Embedder, EmbeddingResult, ModelSpec, Nomic, OpenAI, Usage, Voyage, truncate_dimensions
 
 Matrix = NDArray[np.float32]
 
@@ -22,6 +22,9 @@ assert_type(result.usage.usd, float | None)
 assert_type([row for row in result], list[Matrix])  # noqa: C416
 assert_type(truncate_dimensions(result.embeddings, 8), Matrix)
 as_array: NDArray[Any] = np.asarray(result)
+
+assert_type(Canary("canary.json", every=3600).due(("openai:x",), 0.0), bool)
+Canary("canary.json").due(("openai:x",))  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
 
 spec = ModelSpec(provider="openai", name="mine", native_dimensions=8, matryoshka=False)
 Embedder(spec)
