@@ -15,6 +15,7 @@ from mrlclient.errors import (
     DimensionsOutOfRangeError,
     IncompatibleSpaceError,
     InputError,
+    LimiterWarning,
     MissingCredentialsError,
     MissingExtraError,
     MRLError,
@@ -34,6 +35,7 @@ from mrlclient.errors import (
 
 if TYPE_CHECKING:
     from mrlclient.embedder import Embedder
+    from mrlclient.limits import Limits
     from mrlclient.models import ModelSpec, catalogue
     from mrlclient.providers.base import Provider
     from mrlclient.providers.nomic import Nomic
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 #: Where the other public names live. Their modules are imported when they are first used.
 _HOME_OF = {
     "Embedder": "mrlclient.embedder",
+    "Limits": "mrlclient.limits",
     "ModelSpec": "mrlclient.models",
     "catalogue": "mrlclient.models",
     "Provider": "mrlclient.providers.base",
@@ -71,6 +74,8 @@ __all__ = [
     "EmbeddingResult",
     "IncompatibleSpaceError",
     "InputError",
+    "LimiterWarning",
+    "Limits",
     "MRLError",
     "MissingCredentialsError",
     "MissingExtraError",
