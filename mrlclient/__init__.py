@@ -16,6 +16,7 @@ from mrlclient.errors import (
     DriftError,
     IncompatibleSpaceError,
     InputError,
+    LimiterWarning,
     MissingCredentialsError,
     MissingExtraError,
     ModelMismatchError,
@@ -37,6 +38,7 @@ from mrlclient.errors import (
 if TYPE_CHECKING:
     from mrlclient.canary import Canary
     from mrlclient.embedder import Embedder
+    from mrlclient.limits import Limits
     from mrlclient.models import ModelSpec, catalogue
     from mrlclient.providers.base import Provider
     from mrlclient.providers.nomic import Nomic
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 _HOME_OF = {
     "Canary": "mrlclient.canary",
     "Embedder": "mrlclient.embedder",
+    "Limits": "mrlclient.limits",
     "ModelSpec": "mrlclient.models",
     "catalogue": "mrlclient.models",
     "Provider": "mrlclient.providers.base",
@@ -77,6 +80,8 @@ __all__ = [
     "EmbeddingResult",
     "IncompatibleSpaceError",
     "InputError",
+    "LimiterWarning",
+    "Limits",
     "MRLError",
     "MissingCredentialsError",
     "MissingExtraError",

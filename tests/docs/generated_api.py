@@ -11,7 +11,18 @@ import mrlclient.errors
 import mrlclient.models
 from mrlclient import MRLError, dimensions
 
-_ORDER = ["Embedder", "EmbeddingResult", "Usage", "OpenAI", "Voyage", "Nomic", "WordLlama", "Provider", "ModelSpec"]
+_ORDER = [
+    "Embedder",
+    "EmbeddingResult",
+    "Usage",
+    "Limits",
+    "OpenAI",
+    "Voyage",
+    "Nomic",
+    "WordLlama",
+    "Provider",
+    "ModelSpec",
+]
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises):$", re.MULTILINE)
 _ENTRY = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 

@@ -1,0 +1,127 @@
+"""What bounds an account's requests: what you say of it, and what the server's headers say."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from mrlclient.errors import ConfigurationError
+
+#: Addresses that a shared limit can have.
+_SCHEMES = frozenset({"redis", "rediss", "valkey", "valkeys", "unix"})
+
+#: ASCII digits only, and not so many that a float could overflow.
+_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
+_PART = re.compile(rf"({_NUMBER.pattern})(ms|[hms])")
+_DURATION = re.compile(rf"(?:{_PART.pattern})+")
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much an embedder may ask of its account.
+
+    Embedders of one process that use the same model with the same key share what they may ask for, and the stricter
+    of their values counts. What a server's headers say makes it stricter, never looser.
+
+    Args:
+        requests_per_minute: Requests in a minute. None: what the catalogue or the server says. `math.inf`: no limit,
+            whatever the server says.
+        tokens_per_minute: Likewise tokens.
+        max_in_flight: Requests under way at once at most. There are fewer for a while after a server was overloaded.
+        shared: `"redis://HOST"` or `"valkey://HOST"`, with every form that a cache on a server takes: processes and
+            machines that name the same server share the limits per minute. Give all of them the same limits. A repr
+            does not show it, for it may hold a password; a pickle has to hold it.
+
+    Raises:
+        ConfigurationError: If a value is out of range.
+    """
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    max_in_flight: int = 64
+    shared: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("requests_per_minute", "tokens_per_minute"):
+            value = getattr(self, name)
+            # Not NaN either, which is not above 0.
+            if value is not None and not (_is_a(value, int | float) and value > 0):
+                raise ConfigurationError(f"{name} must be a positive number, math.inf for no limit, or None.")
+        if not (_is_a(self.max_in_flight, int) and self.max_in_flight > 0):
+            raise ConfigurationError("max_in_flight must be a positive integer.")
+        if self.shared is not None and not (isinstance(self.shared, str) and _scheme(self.shared) in _SCHEMES):
+            raise ConfigurationError(
+                "shared must be an address such as valkey://user:password@host:6379/0 (redis, rediss, valkeys) or "
+                "unix:///path. It is not shown: it may hold a password."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a server says of one limit.
+
+    Attributes:
+        limit: What may be used in a minute.
+        remaining: What is left of it.
+        reset: Seconds until all of it is there again.
+    """
+
+    limit: float | None = None
+    remaining: float | None = None
+    reset: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What a server says of an account's limits."""
+
+    requests: Window = Window()
+    tokens: Window = Window()
+
+
+def parse_quota(headers: Mapping[str, str]) -> Quota | None:
+    """What the headers `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` say; None where they say nothing.
+
+    Nonsense is taken for nothing said, and so is a limit of 0: it would mean never.
+
+    Args:
+        headers: With names in lower case, or of any case where the mapping does not care.
+    """
+    quota = Quota(_window(headers, "requests"), _window(headers, "tokens"))
+    return None if quota == Quota() else quota
+
+
+def parse_duration(value: str | None) -> float | None:
+    """Seconds in `"6m0s"`, `"1s"`, `"522ms"`, `"1h2m3.5s"` or a plain number of seconds; None for anything else."""
+    text = (value or "").strip()
+    if _DURATION.fullmatch(text):
+        return math.fsum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+    return _number(text)
+
+
+def _window(headers: Mapping[str, str], name: str) -> Window:
+    return Window(
+        _number(headers.get(f"x-ratelimit-limit-{name}")) or None,
+        _number(headers.get(f"x-ratelimit-remaining-{name}")),
+        parse_duration(headers.get(f"x-ratelimit-reset-{name}")),
+    )
+
+
+def _number(value: str | None) -> float | None:
+    text = (value or "").strip()
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def _is_a(value: object, kind: object) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)  # type: ignore[arg-type]
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError:
+        return ""
