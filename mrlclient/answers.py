@@ -56,7 +56,7 @@ def take(
     call.done[rows] = True
     notes = answer.notes if ignored is None else (*answer.notes, ignored)
     cut_here = ignored is not None and len(rows) > 0
-    call.sent.append(Sent(endpoint, spec, len(rows), answer.tokens, cut_here, notes if len(rows) else ()))
+    call.sent.append(Sent(endpoint, spec, len(rows), answer.tokens, answer.model, cut_here, notes if len(rows) else ()))
     if call.keeper is not None and len(rows) and spec == call.plan.spec:
         yield from call.keeper.keep(batch, good, answer)
     if not problems:

@@ -14,6 +14,7 @@ import numpy as np
 
 from mrlclient.call import Cached, Call
 from mrlclient.errors import InputError, MRLError, ResponseContractError
+from mrlclient.events import log_found, log_kept
 from mrlclient.keys import Entry, Look
 from mrlclient.operations import Answer, CacheKeep, CacheLook, CacheStore, Flow, Join
 from mrlclient.plan import Batch, Plan
@@ -151,6 +152,7 @@ def _take(
     if not everything:
         taker.raw[wanted[found.mask]] = out[found.mask]
     usable = taker.take(wanted[found.mask])
+    log_found(taker.plan.spec, int(usable.sum()), len(wanted) - int(usable.sum()))
     cached = taker.call.cached
     assert cached is not None
     cached.texts += int(usable.sum())
@@ -219,6 +221,7 @@ class _Keeper:
             key, vector = self.keys[batch.rows[place]], answer.vectors[place]
             entries.append(Entry(key, vector, self.plan.spec.address, tokens, tokens * price))
         yield CacheKeep(self.caching.store, entries)
+        log_kept(self.plan.spec, len(entries))
         for place, entry in zip(range(len(lengths)) if good is None else good, entries, strict=True):
             self.claim.land(self._position[int(batch.rows[place])], entry.vector)
 

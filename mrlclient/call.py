@@ -34,6 +34,7 @@ class Sent:
         spec: The model that did.
         texts: Usable vectors that it brought.
         tokens: Tokens paid for; None where the provider did not say.
+        model: The model as the provider named it; None where it did not.
         cut_here: Whether a server ignored the width, so that the cut was made here.
         notes: What the server ignored.
     """
@@ -42,6 +43,7 @@ class Sent:
     spec: ModelSpec
     texts: int
     tokens: int | None
+    model: str | None
     cut_here: bool
     notes: tuple[str, ...]
 
@@ -78,6 +80,7 @@ class Call:
         on_error: Whether texts that cannot be had are an error.
         rows: (n, d) float32, a row for each of the plan's texts; meaningful where `done`.
         done: (n,) bool.
+        asked: Who was sent a request, each time.
         sent: The requests that were answered.
         failures: Row -> why it is not to be had, in the caller's terms.
         cached: What the cache had; None without one.
@@ -91,6 +94,7 @@ class Call:
     on_error: OnError = "raise"
     rows: NDArray[np.float32] = field(init=False)
     done: NDArray[np.bool_] = field(init=False)
+    asked: list[Endpoint] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     failures: dict[int, MRLError] = field(default_factory=dict)
     cached: Cached | None = None

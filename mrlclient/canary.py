@@ -18,7 +18,7 @@ import numpy as np
 
 from mrlclient._canary_file import Entry, is_time, locked, read, signature, write
 from mrlclient.errors import ConfigurationError, DriftError
-from mrlclient.vectors import first_unusable_row, l2_normalize
+from mrlclient.vectors import unusable_rows, l2_normalize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -226,8 +226,8 @@ def _checked(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
             f"not {given.dtype} {given.shape}."
         )
     unit = l2_normalize(given.astype(np.float32))
-    if (bad := first_unusable_row(unit)) is not None:
-        raise ConfigurationError(f"Row {bad[0]} of the canary's texts is {bad[1]}. Nothing was recorded.")
+    for row, problem in unusable_rows(unit).items():
+        raise ConfigurationError(f"Row {row} of the canary's texts is {problem}. Nothing was recorded.")
     return unit
 
 

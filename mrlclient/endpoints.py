@@ -6,15 +6,13 @@ comes back. That is the consecutive-errors kind of outlier detection, with half-
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from mrlclient.errors import AuthenticationError, MRLError, QuotaError
+from mrlclient.events import log_endpoint_back, log_endpoint_out
 from mrlclient.operations import Gate, Speaker
-
-_log = logging.getLogger("mrlclient")
 
 #: Failures in a row after which an endpoint is taken out.
 _FAILURES = 3
@@ -47,22 +45,25 @@ class Health:
             if self._times_out:
                 self._probed_until = now + _OUT
 
-    def succeeded(self) -> None:
-        """It answered."""
+    def succeeded(self) -> bool:
+        """It answered. Returns whether it was out until then."""
         with self._lock:
+            was_out = self._times_out > 0
             self._failures = self._times_out = 0
+            return was_out
 
-    def failed(self, now: float, error: MRLError) -> bool:
-        """It failed. Returns whether it is taken out with that: at once where no further try can help."""
+    def failed(self, now: float, error: MRLError) -> float | None:
+        """It failed. Returns the seconds that it is taken out for: at once where no further try can help."""
         with self._lock:
             self._failures += 1
             hopeless = isinstance(error, AuthenticationError | QuotaError)
             if not (self._failures >= _FAILURES or self._times_out or hopeless):
-                return False
-            self._until = now + min(_OUT * 2**self._times_out, _LONGEST_OUT)
+                return None
+            wait = min(_OUT * 2**self._times_out, _LONGEST_OUT)
+            self._until = now + wait
             self._times_out += 1
             self._failures, self._probed_until = 0, 0.0
-            return True
+            return wait
 
 
 @dataclass(eq=False, slots=True)
@@ -107,7 +108,13 @@ class Route:
                 return min(able, key=lambda each: each.under_way)
         return None if tried else min(self.endpoints, key=lambda each: each.health.back_at)
 
+    def succeeded(self, endpoint: Endpoint) -> None:
+        """An endpoint answered."""
+        if endpoint.health.succeeded() and len(self.endpoints) > 1:
+            log_endpoint_back(endpoint.provider.spec, endpoint.label)
+
     def failed(self, endpoint: Endpoint, now: float, error: MRLError) -> None:
         """An endpoint failed. Where there are others, it may be left out for a while."""
-        if endpoint.health.failed(now, error) and len(self.endpoints) > 1:
-            _log.warning("%s is left out for a while: %s", endpoint.label, type(error).__name__)
+        wait = endpoint.health.failed(now, error)
+        if wait is not None and len(self.endpoints) > 1:
+            log_endpoint_out(endpoint.provider.spec, endpoint.label, wait, error)

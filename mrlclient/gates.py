@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
@@ -26,12 +25,13 @@ class Gate:
     Only `reserve` can wait for anything, and only where `blocking` says so.
 
     Args:
-        account: Who pays, as of `account_of`.
+        account: Who pays, as of `mrlclient.limits.account_of`.
         limits: How much may be asked for.
     """
 
     def __init__(self, account: tuple[str, ...], limits: Limits) -> None:
         self._limits = [limits]
+        self._assumed: Quota | None = None
         self._shared = None if limits.shared is None else _open_shared(limits.shared, account)
         self._renew()
 
@@ -43,8 +43,11 @@ class Gate:
         self._line = Concurrency(self._limits[0].max_in_flight)
         self._meter = Meter(self._limits[0].requests_per_minute, self._limits[0].tokens_per_minute)
         self._retries = RetryBudget()
+        self._heard = False
         for limits in self._limits[1:]:
             self._bound(limits)
+        if self._assumed is not None:
+            self._meter.observe(time.monotonic(), self._assumed)
         if self._shared is not None:
             self._shared.renew()
 
@@ -134,9 +137,17 @@ class Gate:
         if used != reserved:
             self._give_back(reserved - used, 0)
 
+    def assume(self, quota: Quota) -> None:
+        """What is thought of the limits, for as long as no answer has said anything of them."""
+        with self._lock:
+            if self._assumed is None and not self._heard:
+                self._assumed = quota
+                self._meter.observe(time.monotonic(), quota)
+
     def observe(self, quota: Quota) -> None:
         """What the headers of an answer say of the limits."""
         with self._lock:
+            self._heard = True
             self._meter.observe(time.monotonic(), quota)
 
     def pause(self, seconds: float) -> None:
@@ -164,20 +175,6 @@ class Gate:
             self._meter.give_back(tokens, requests)
         if self._shared is not None:
             self._shared.give_back(tokens, requests)
-
-
-def account_of(origin: str, api_key: str, model: str) -> tuple[str, str, str]:
-    """Who pays: where requests go, a fingerprint of the key, and the model.
-
-    The fingerprint is BLAKE2b-256 over the origin and the key, without a secret of its own, since all processes that
-    share a limit have to come to the same one. From a key as vendors give them, of more than 100 random bits, there is
-    no way back. A short word that somebody chose as a key could be guessed.
-    """
-    hashed = hashlib.blake2b(digest_size=32, person=b"mrlclient acct 1")
-    hashed.update(len(origin.encode("utf-8")).to_bytes(8, "little"))
-    hashed.update(origin.encode("utf-8"))
-    hashed.update(api_key.encode("utf-8"))
-    return origin, hashed.hexdigest(), model
 
 
 def gate_for(account: tuple[str, ...], limits: Limits) -> Gate:

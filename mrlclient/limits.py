@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -81,6 +82,20 @@ class Quota:
 
     requests: Window = Window()
     tokens: Window = Window()
+
+
+def account_of(origin: str, api_key: str, model: str) -> tuple[str, str, str]:
+    """Who pays: where requests go, a fingerprint of the key, and the model.
+
+    The fingerprint is BLAKE2b-256 over the origin and the key, without a secret of its own, since all processes that
+    share a limit have to come to the same one. From a key as vendors give them, of more than 100 random bits, there is
+    no way back. A short word that somebody chose as a key could be guessed.
+    """
+    hashed = hashlib.blake2b(digest_size=32, person=b"mrlclient acct 1")
+    hashed.update(len(origin.encode("utf-8")).to_bytes(8, "little"))
+    hashed.update(origin.encode("utf-8"))
+    hashed.update(api_key.encode("utf-8"))
+    return origin, hashed.hexdigest(), model
 
 
 def parse_quota(headers: Mapping[str, str]) -> Quota | None:

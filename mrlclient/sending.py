@@ -5,7 +5,7 @@ Pure, as the flow that it is part of.
 
 from __future__ import annotations
 
-import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,16 +20,15 @@ from mrlclient.errors import (
     RateLimitError,
     ResponseContractError,
 )
+from mrlclient.events import log_answered, log_retry, log_sent
 from mrlclient.models import ModelSpec
-from mrlclient.operations import Answer, Dialect, Flow, Gate, Now, Reserve, Send, Sleep, Speaker, Wait
+from mrlclient.operations import Answer, Dialect, Flow, Gate, Now, Reserve, Send, Sleep, Wait
 from mrlclient.plan import Batch, Plan, Rows
 from mrlclient.retry import Attempts
 
 if TYPE_CHECKING:
     from mrlclient.endpoints import Endpoint
     from mrlclient.pacing import Ending
-
-_log = logging.getLogger("mrlclient")
 
 #: Statuses of a server that has too much to do.
 _OVERLOADED = frozenset({429, 503, 529})
@@ -49,16 +48,16 @@ def send(call: Call, rows: Rows) -> Flow[None]:
     """
     if not len(rows):
         return
-    policy, gate = call.policy, call.route.main.gate
-    deadline = (yield Now()) + policy.deadline
+    spec, policy, gate = call.plan.spec, call.policy, call.route.main.gate
+    effort = _Effort(call, (yield Now()) + policy.deadline)
     attempts = Attempts(policy.retries)
     if gate is not None:
         gate.first_attempt()
-    left, error = yield from _round(call, rows, deadline)
+    left, error = yield from _round(effort, rows)
     while len(left):
         if error is not None:
             wait = attempts.wait_after(error)
-            problem = "" if wait is None else _no_time(wait, deadline - (yield Now()), policy.deadline)
+            problem = "" if wait is None else _no_time(wait, effort.deadline - (yield Now()), policy.deadline)
             if wait is not None and not problem and gate is not None and not gate.may_retry():
                 problem = "too many requests failed lately to try each of them again"
             if wait is None or problem:
@@ -69,16 +68,32 @@ def send(call: Call, rows: Rows) -> Flow[None]:
                         call.fail(int(row), error)
                     return
                 raise error
-            _log.info("%s: trying again in %.2f s after %s", call.plan.spec.address, wait, type(error).__name__)
+            effort.attempt += 1
+            log_retry(spec, effort.attempt, wait, error)
             yield Sleep(wait)
-        left, error = yield from _round(call, left, deadline)
+        left, error = yield from _round(effort, left)
+
+
+@dataclass(slots=True)
+class _Effort:
+    """What it takes to get some rows.
+
+    Attributes:
+        call: The call that wants them.
+        deadline: When it has to be over, on the driver's clock.
+        attempt: Which attempt it is, from 1.
+    """
+
+    call: Call
+    deadline: float
+    attempt: int = 1
 
 
 def _no_time(wait: float, left: float, deadline: float) -> str:
     return f"the deadline of {deadline:g} s leaves no time to wait {wait:.3g} s" if wait >= left else ""
 
 
-def _round(call: Call, rows: Rows, deadline: float) -> Flow[tuple[Rows, ProviderError | None]]:
+def _round(effort: _Effort, rows: Rows) -> Flow[tuple[Rows, ProviderError | None]]:
     """Asks one endpoint after the other until one answers.
 
     Returns:
@@ -87,31 +102,32 @@ def _round(call: Call, rows: Rows, deadline: float) -> Flow[tuple[Rows, Provider
     Raises:
         ProviderError: If the request was refused for its size, or for a text in it: nobody else would take it either.
     """
-    tried, worst = list["Endpoint"](), None
-    while (endpoint := call.route.choose((yield Now()), tried)) is not None:
+    route, tried, worst = effort.call.route, list["Endpoint"](), None
+    while (endpoint := route.choose((yield Now()), tried)) is not None:
         tried.append(endpoint)
         failed: ProviderError | None
         try:
-            rows, failed = yield from _ask(call, endpoint, rows, deadline)
+            rows, failed = yield from _ask(effort, endpoint, rows)
         except ProviderError as error:
             failed = error
         if failed is None:
-            endpoint.health.succeeded()
+            route.succeeded(endpoint)
             return rows, None
         if failed.scope != "request":
             raise failed
-        call.route.failed(endpoint, (yield Now()), failed)
+        route.failed(endpoint, (yield Now()), failed)
         # What may pass says more than what does not: it is what the next round is for.
         worst = failed if worst is None or failed.retryable or not worst.retryable else worst
     return rows, worst
 
 
-def _ask(call: Call, endpoint: Endpoint, rows: Rows, deadline: float) -> Flow[tuple[Rows, ProviderError | None]]:
+def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows) -> Flow[tuple[Rows, ProviderError | None]]:
     """Asks one endpoint once, for as many of the rows as it takes.
 
     Returns:
         The rows that are left; and, where their vectors were unusable, the error that says so.
     """
+    call = effort.call
     plan = call.plan_for(endpoint)
     batch = plan.batch(rows) if plan is call.plan else plan.batches(np.asarray(rows))[0]
     rest = rows[len(batch.rows) :]
@@ -119,7 +135,7 @@ def _ask(call: Call, endpoint: Endpoint, rows: Rows, deadline: float) -> Flow[tu
     endpoint.under_way += 1
     refused: InputError
     try:
-        answer = yield from _exchange(plan, endpoint, batch, deadline)
+        answer = yield from _exchange(effort, endpoint, plan, batch)
         bad, problem = yield from take(call, endpoint, plan, batch, answer)
         return _both(bad, rest), problem
     except InputError as error:
@@ -139,11 +155,11 @@ def _both(first: Rows, second: Rows) -> Rows:
     return np.concatenate([np.asarray(first, dtype=np.intp), np.asarray(second, dtype=np.intp)])
 
 
-def _exchange(plan: Plan, endpoint: Endpoint, batch: Batch, deadline: float) -> Flow[Answer]:
+def _exchange(effort: _Effort, endpoint: Endpoint, plan: Plan, batch: Batch) -> Flow[Answer]:
     """One request and its answer, within the limits of the endpoint's account."""
-    gate = endpoint.gate
+    gate, deadline = endpoint.gate, effort.deadline
     if gate is None:
-        return (yield from _request(endpoint.provider, batch, deadline, None))
+        return (yield from _request(effort, endpoint, batch))
     tokens = sum(plan.sizes[row] for row in batch.rows) // _BYTES_PER_TOKEN + 1
     ticket = gate.enter()
     ending: Ending = "failed"
@@ -156,7 +172,7 @@ def _exchange(plan: Plan, endpoint: Endpoint, batch: Batch, deadline: float) -> 
             )
         yield from _wait_for_turn(plan.spec, gate, tokens, deadline)
         try:
-            answer = yield from _request(endpoint.provider, batch, deadline, gate)
+            answer = yield from _request(effort, endpoint, batch)
         except ProviderError as error:
             ending = "limited" if error.status in _OVERLOADED else "failed"
             if error.status == 429 and error.retry_after is not None:
@@ -196,19 +212,25 @@ def _wait_for_turn(spec: ModelSpec, gate: Gate, tokens: int, deadline: float) ->
             gate.give_back(tokens)
 
 
-def _request(provider: Speaker, batch: Batch, deadline: float, gate: Gate | None) -> Flow[Answer]:
+def _request(effort: _Effort, endpoint: Endpoint, batch: Batch) -> Flow[Answer]:
     """One request and its answer."""
-    left = deadline - (yield Now())
+    provider, gate = endpoint.provider, endpoint.gate
+    spec = provider.spec
+    left = effort.deadline - (yield Now())
     if left <= 0:
         raise ProviderTimeoutError(
-            f"{provider.spec.address}: the deadline passed before it could be sent", provider=provider.spec.provider
+            f"{spec.address}: the deadline passed before it could be sent", provider=spec.provider
         )
+    effort.call.asked.append(endpoint)
+    log_sent(spec, len(batch.texts), effort.attempt)
     try:
         reply = yield Send(provider, provider.encode(batch), left)
         quota = None if gate is None else provider.quota(reply)
         if gate is not None and quota is not None:
             gate.observe(quota)
-        return provider.decode(reply, batch)
+        answer = provider.decode(reply, batch)
+        log_answered(spec, len(batch.texts), answer.tokens)
+        return answer
     except Exception as error:
         failure = ours(error, provider)
     # Raised out here, so that the foreign error, which may hold a key or a text, is not its context.

@@ -11,6 +11,8 @@ from mrlclient.config import default_model
 from mrlclient.dimensions import Dimensions, OnNarrow, check_widths
 from mrlclient.endpoints import Endpoint, Route
 from mrlclient.errors import ConfigurationError, IncompatibleSpaceError
+from mrlclient.gates import gate_for
+from mrlclient.limits import Limits
 from mrlclient.models import ModelSpec
 from mrlclient.providers.base import Provider
 from mrlclient.result import check_narrow
@@ -71,14 +73,14 @@ def check_space(specs: Sequence[ModelSpec]) -> None:
             )
 
 
-def make_route(tiers: Sequence[Sequence[Model | None]], truncate_input: bool) -> Route:
-    """A route over the providers of these models.
+def make_route(tiers: Sequence[Sequence[Model | None]], truncate_input: bool, limits: Limits) -> Route:
+    """A route over the providers of these models, each behind the gate of its account.
 
     Raises:
         MissingCredentialsError: If a provider needs a key and there is none.
         ConfigurationError: If one of them cannot cut over-long texts though that is wanted.
     """
-    route = Route([[_endpoint(model) for model in tier] for tier in tiers if tier])
+    route = Route([[_endpoint(model, limits) for model in tier] for tier in tiers if tier])
     for endpoint in route.endpoints:
         provider = endpoint.provider
         assert isinstance(provider, Provider)
@@ -90,9 +92,17 @@ def make_route(tiers: Sequence[Sequence[Model | None]], truncate_input: bool) ->
     return route
 
 
-def _endpoint(model: Model | None) -> Endpoint:
+def _endpoint(model: Model | None, limits: Limits) -> Endpoint:
     provider = model if isinstance(model, Provider) else registry.create(spec_of(model))
-    return Endpoint(provider, provider.label)
+    label = provider.spec.address + (f" at {provider.origin}" if provider.origin else "")
+    account = provider.account
+    if account is None:
+        return Endpoint(provider, label)
+    gate = gate_for(account, limits)
+    quota = provider.assumed_quota
+    if quota is not None:
+        gate.assume(quota)
+    return Endpoint(provider, label, gate)
 
 
 def guarded(cache: str | Path | Cache) -> GuardedCache:

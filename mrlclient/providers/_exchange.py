@@ -36,9 +36,11 @@ class Transport(Protocol):
 
     Attributes:
         origin: Where requests go.
+        account: Who pays: the origin, and a fingerprint of the key.
     """
 
     origin: str
+    account: tuple[str, str]
 
     def send(self, request: Request, timeout: float | None = None) -> Reply:
         """Sends and waits, for `timeout` seconds at most where that is less than the transport's own."""

@@ -28,7 +28,7 @@ from mrlclient.errors import (
     Scope,
     ServerError,
 )
-from mrlclient.limits import Quota, parse_quota
+from mrlclient.limits import Quota, Window, parse_quota
 from mrlclient.models import ModelSpec
 from mrlclient.operations import Answer
 from mrlclient.plan import Batch, Packing
@@ -150,8 +150,20 @@ class HostedProvider(Provider):
         return (self._transport.origin,)
 
     @property
-    def label(self) -> str:
-        return f"{self.spec.address} at {self._transport.origin}"
+    def origin(self) -> str:
+        return self._transport.origin
+
+    @property
+    def account(self) -> tuple[str, ...]:
+        return (*self._transport.account, self._served_name)
+
+    @property
+    def assumed_quota(self) -> Quota | None:
+        spec = self.spec
+        # The catalogue's limits are the vendor's: of another server nothing is known.
+        if not self._is_vendors or (spec.requests_per_minute is None and spec.tokens_per_minute is None):
+            return None
+        return Quota(Window(limit=spec.requests_per_minute), Window(limit=spec.tokens_per_minute))
 
     @property
     def packing(self) -> Packing:

@@ -64,9 +64,19 @@ class Provider(ABC):
         return ()
 
     @property
-    def label(self) -> str:
-        """How results and messages call it: the model's address, and where it is."""
-        return self.spec.address
+    def origin(self) -> str | None:
+        """Where requests go, as a URL; None for what is computed here."""
+        return None
+
+    @property
+    def account(self) -> tuple[str, ...] | None:
+        """Who pays, as of `mrlclient.limits.account_of`, for limits that embedders share; None for no limits."""
+        return None
+
+    @property
+    def assumed_quota(self) -> Quota | None:
+        """What the account may ask for, as long as no answer says anything of it; None where nothing is known."""
+        return None
 
     @property
     @abstractmethod

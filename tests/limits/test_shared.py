@@ -16,8 +16,8 @@ import pytest
 
 from mrlclient import ConfigurationError, LimiterWarning, Limits
 from mrlclient._shared_bucket import SharedBucket
-from mrlclient.gates import account_of, gate_for
-from mrlclient.limits import Quota, Window
+from mrlclient.gates import gate_for
+from mrlclient.limits import Quota, Window, account_of
 from mrlclient.pacing import Meter
 
 _NUMBERS = itertools.count()

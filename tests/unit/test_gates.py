@@ -17,8 +17,8 @@ import pytest
 
 from mrlclient import ConfigurationError, Limits
 from mrlclient.drivers import _landing
-from mrlclient.gates import Gate, account_of, gate_for
-from mrlclient.limits import Quota, Window
+from mrlclient.gates import Gate, gate_for
+from mrlclient.limits import Quota, Window, account_of
 
 _NUMBERS = itertools.count()
 
