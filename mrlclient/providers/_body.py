@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
+
+import anyio
 
 from mrlclient.errors import ResponseContractError
 from mrlclient.providers._exchange import Reply, Request
@@ -15,7 +17,7 @@ class Body:
     """Collects a body. Where its bound is hit the rest is not read: the connection has to be dropped.
 
     Raises:
-        ResponseContractError: If a good answer is compressed, or longer than its bound.
+        ResponseContractError: If a good answer is compressed, or says that it is longer than its bound.
     """
 
     def __init__(self, status: int, headers: Mapping[str, str], request: Request, provider: str) -> None:
@@ -37,19 +39,20 @@ class Body:
             raise self._too_long()
 
     def add(self, chunk: bytes) -> bool:
-        """Takes a chunk; true where enough has been read: of an error's body the beginning will do."""
-        if self._limit < 0:
-            return True
-        self._chunks.append(chunk)
-        self._size += len(chunk)
+        """Takes a chunk; true where no more is wanted."""
         if self._size <= self._limit:
-            return False
-        if self._is_error:
-            return True
-        raise self._too_long()
+            self._chunks.append(chunk)
+            self._size += len(chunk)
+        return self._size > self._limit
 
     def reply(self) -> Reply:
-        """What has been read."""
+        """What has been read: all of a good answer, and of an error's body the beginning.
+
+        Raises:
+            ResponseContractError: If a good answer is longer than its bound.
+        """
+        if not self._is_error and self._size > self._limit:
+            raise self._too_long()
         return Reply(self._status, self._headers, b"".join(self._chunks))
 
     def _too_long(self) -> ResponseContractError:
@@ -62,3 +65,12 @@ class Body:
             status=self._status,
             retryable=True,
         )
+
+
+async def collect(chunks: AsyncIterable[bytes], body: Body) -> None:
+    """Reads a body until it ends, or no more is wanted."""
+    with anyio.CancelScope() as reading:
+        async for chunk in chunks:
+            if body.add(chunk):
+                # Ended from within. To leave would leave generators behind, in the middle, of which trio complains.
+                reading.cancel()

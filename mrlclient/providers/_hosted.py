@@ -76,42 +76,52 @@ class HostedProvider(Provider):
     default_max_inputs: ClassVar[int]
 
     def __init__(
-        self, model: str | ModelSpec, *, api_key: str | None, base_url: str | None, timeout: float, client: Any
+        self,
+        model: str | ModelSpec,
+        *,
+        api_key: str | None,
+        api_key_env: str | None,
+        base_url: str | None,
+        timeout: float,
+        client: Any,
     ) -> None:
         super().__init__(model)
         if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
         if client is None:
-            self._transport = self._http_transport(api_key, base_url, timeout)
-        elif api_key is None and base_url is None:
+            self._transport = self._http_transport(api_key, api_key_env, base_url, timeout)
+        elif api_key is None and api_key_env is None and base_url is None:
             self._transport = self._sdk_transport(client, timeout)
         else:
-            raise ConfigurationError("Pass client, or api_key and base_url: the client has its own.")
+            raise ConfigurationError("Pass client, or a key and base_url: the client has its own.")
 
     @abstractmethod
     def _sdk_transport(self, client: Any, timeout: float) -> Transport:
         """The transport over the vendor's own client."""
 
-    def _http_transport(self, api_key: str | None, base_url: str | None, timeout: float) -> Transport:
-        if api_key is None and base_url is not None:
+    def _http_transport(
+        self, api_key: str | None, api_key_env: str | None, base_url: str | None, timeout: float
+    ) -> Transport:
+        for name, value in (("api_key", api_key), ("api_key_env", api_key_env)):
+            if value is not None and not isinstance(value, str):
+                raise ConfigurationError(f"{name} must be a string, not {type(value).__name__}.")
+        if api_key is not None and api_key_env is not None:
+            raise ConfigurationError("Pass api_key or api_key_env, not both.")
+        if api_key is None and api_key_env is None and base_url is not None:
             # A key belongs to its origin: the vendor's is not carried to another.
             raise MissingCredentialsError(
-                f"base_url is given without its key. Pass api_key too: {self.key_variable} is not sent to another host."
+                f"base_url is given without its key. Pass api_key or api_key_env too: {self.key_variable} is not sent "
+                "to another host."
             )
-        if api_key is None:
-            key = Secret(os.environ.get(self.key_variable, "").strip())
-            if not key.reveal():
-                raise MissingCredentialsError(
-                    f"No key for {self.name}. Set {self.key_variable}, or pass api_key=.", variable=self.key_variable
-                )
-        elif isinstance(api_key, str):
-            key = Secret(api_key)
-        else:
-            raise ConfigurationError(f"api_key must be a string, not {type(api_key).__name__}.")
+        variable = self.key_variable if api_key_env is None else api_key_env
+        key = Secret(os.environ.get(variable, "").strip() if api_key is None else api_key)
+        if api_key is None and not key.reveal():
+            alternative = ", or pass api_key=" if api_key_env is None else ""
+            raise MissingCredentialsError(f"No key for {self.name}. Set {variable}{alternative}.", variable=variable)
         if not key.is_sendable():
             raise MissingCredentialsError(
                 f"The key for {self.name} is empty, or holds blanks, control characters or others outside ASCII.",
-                variable=self.key_variable,
+                variable=variable,
             )
         if base_url is None and self.base_url_variable is not None:
             # As with the vendor's own client, it holds for a key given in code too.

@@ -15,10 +15,10 @@ import anyio
 import anyio.lowlevel
 import httpx2
 
-from mrlclient.errors import ConfigurationError, ProviderConnectionError, ProviderError, ProviderTimeoutError
-from mrlclient.providers._body import Body
+from mrlclient.errors import ConfigurationError, ProviderConnectionError, ProviderError
+from mrlclient.providers._body import Body, collect
 from mrlclient.providers._credentials import Bearer, Secret
-from mrlclient.providers._exchange import Reply, Request, shorter
+from mrlclient.providers._exchange import Reply, Request, shorter, timed_out
 from mrlclient.providers._network import ClosingTransport, Deadline, DeadlineTransport, proxy_for
 
 #: As many connections as there are requests under way; all of them are kept for the next ones.
@@ -76,7 +76,7 @@ class HTTPTransport:
                 return body.reply()
         except (TimeoutError, httpx2.TimeoutException):
             pass
-        raise self._timed_out(seconds)
+        raise timed_out(self._provider, seconds)
 
     async def asend(self, request: Request, timeout: float | None = None) -> Reply:
         seconds = shorter(self._timeout, timeout)
@@ -87,18 +87,11 @@ class HTTPTransport:
                     client.stream("POST", self._url, content=_content(request)) as response,
                 ):
                     body = Body(response.status_code, response.headers, request, self._provider)
-                    async for chunk in response.aiter_raw():
-                        if body.add(chunk):
-                            break
+                    await collect(response.aiter_raw(), body)
                     return body.reply()
         except TimeoutError:
             pass
-        raise self._timed_out(seconds)
-
-    def _timed_out(self, seconds: float) -> ProviderTimeoutError:
-        return ProviderTimeoutError(
-            f"{self._provider} did not answer within {seconds:.3g} s", provider=self._provider, retryable=True
-        )
+        raise timed_out(self._provider, seconds)
 
     def translate(self, failure: Exception) -> ProviderError:
         name = self._provider

@@ -23,7 +23,8 @@ class OpenAI(HostedProvider):
     Args:
         model: A model of the catalogue, or a declared one.
         api_key: The key; by default `OPENAI_API_KEY`.
-        base_url: Another server that speaks this API; it needs its own `api_key`. By default `OPENAI_BASE_URL` where
+        api_key_env: Instead of the key, the environment variable that holds it.
+        base_url: Another server that speaks this API; it needs its own key. By default `OPENAI_BASE_URL` where
             that is set, as with the official client.
         timeout: Seconds that one request may take, the body included.
         client: An official client to send through instead: `openai.OpenAI`, `AsyncOpenAI`, `AzureOpenAI` or
@@ -34,7 +35,8 @@ class OpenAI(HostedProvider):
     Raises:
         UnknownModelError: If the catalogue does not hold the model.
         MissingCredentialsError: If there is no key.
-        ConfigurationError: If `client` is not an official client, or comes with a key or a URL.
+        ConfigurationError: If the key is given twice, or `client` is not an official client or comes with a key or a
+            URL.
     """
 
     name = "openai"
@@ -48,12 +50,15 @@ class OpenAI(HostedProvider):
         model: str | ModelSpec,
         *,
         api_key: str | None = None,
+        api_key_env: str | None = None,
         base_url: str | None = None,
         timeout: float = 60.0,
         client: openai.OpenAI | openai.AsyncOpenAI | None = None,
         deployment: str | None = None,
     ) -> None:
-        super().__init__(model, api_key=api_key, base_url=base_url, timeout=timeout, client=client)
+        super().__init__(
+            model, api_key=api_key, api_key_env=api_key_env, base_url=base_url, timeout=timeout, client=client
+        )
         self._served_name = deployment or self.spec.name
 
     @property

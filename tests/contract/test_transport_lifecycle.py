@@ -234,6 +234,26 @@ def test_endless_trailers_are_cut_off(face):
 
 
 @pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_endless_body_is_cut_off(status, face):
+    def endless(server, connection):
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 %d X\r\ntransfer-encoding: chunked\r\n\r\n" % status)
+        while True:
+            connection.sendall(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+
+    with raw_server(endless) as server:
+        outcome = exchange(f"http://127.0.0.1:{server.port}", face)
+        assert server.ended.wait(5)
+    gc.collect()
+    if status == 200:
+        assert type(outcome) is ResponseContractError
+    else:
+        assert outcome.status == 500
+        assert 65_536 < len(outcome.body) <= 2 * 65_536
+
+
+@pytest.mark.parametrize("face", FACES)
 def test_an_answer_that_says_it_is_too_long_is_not_read(face):
     gone = threading.Event()
 
