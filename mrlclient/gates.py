@@ -25,7 +25,7 @@ class Gate:
     Only `reserve` can wait for anything, and only where `blocking` says so.
 
     Args:
-        account: Who pays, as of `mrlclient.limits.account_of`.
+        account: Who pays: the origin, the key's fingerprint, the model.
         limits: How much may be asked for.
     """
 

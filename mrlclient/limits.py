@@ -84,18 +84,18 @@ class Quota:
     tokens: Window = Window()
 
 
-def account_of(origin: str, api_key: str, model: str) -> tuple[str, str, str]:
-    """Who pays: where requests go, a fingerprint of the key, and the model.
+def fingerprint_of(origin: str, api_key: str) -> str:
+    """What stands for a key at an address, where accounts are told apart.
 
-    The fingerprint is BLAKE2b-256 over the origin and the key, without a secret of its own, since all processes that
-    share a limit have to come to the same one. From a key as vendors give them, of more than 100 random bits, there is
-    no way back. A short word that somebody chose as a key could be guessed.
+    It is BLAKE2b-256 over both, without a secret of its own, since all processes that share a limit have to come to the
+    same one. From a key as vendors give them, of more than 100 random bits, there is no way back. A short word that
+    somebody chose as a key could be guessed.
     """
     hashed = hashlib.blake2b(digest_size=32, person=b"mrlclient acct 1")
     hashed.update(len(origin.encode("utf-8")).to_bytes(8, "little"))
     hashed.update(origin.encode("utf-8"))
     hashed.update(api_key.encode("utf-8"))
-    return origin, hashed.hexdigest(), model
+    return hashed.hexdigest()
 
 
 def parse_quota(headers: Mapping[str, str]) -> Quota | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mrlclient.errors import ConfigurationError, ProviderError
+from mrlclient.errors import ConfigurationError, ProviderError, ProviderTimeoutError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class Transport(Protocol):
 
     Attributes:
         origin: Where requests go.
-        account: Who pays: the origin, and a fingerprint of the key.
+        fingerprint: What stands for the key.
     """
 
     origin: str
-    account: tuple[str, str]
+    fingerprint: str
 
     def send(self, request: Request, timeout: float | None = None) -> Reply:
         """Sends and waits, for `timeout` seconds at most where that is less than the transport's own."""
@@ -66,3 +66,8 @@ class Transport(Protocol):
 def shorter(own: float, given: float | None) -> float:
     """The seconds that one exchange may take: a transport's own bound, or a shorter one that it is given."""
     return own if given is None else min(own, given)
+
+
+def timed_out(provider: str, seconds: float) -> ProviderTimeoutError:
+    """The error for an exchange that was not over after so many seconds."""
+    return ProviderTimeoutError(f"{provider} did not answer within {seconds:.3g} s", provider=provider, retryable=True)

@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
 import threading
-import time
 import weakref
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from functools import cache
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import httpx2
 
-from mrlclient.errors import (
-    ProviderConnectionError,
-    ProviderError,
-    ProviderTimeoutError,
-    ResponseContractError,
-)
+from mrlclient.errors import ConfigurationError, ProviderConnectionError, ProviderError
+from mrlclient.limits import fingerprint_of
+from mrlclient.providers._body import Body, collect
 from mrlclient.providers._credentials import Bearer, Secret
-from mrlclient.providers._exchange import Reply, Request, shorter
+from mrlclient.providers._exchange import Reply, Request, shorter, timed_out
+from mrlclient.providers._network import ClosingTransport, Deadline, DeadlineTransport, proxy_for
 
-#: Bytes read of an error's body at most.
-_MAX_ERROR_BODY = 64 * 1024
+#: As many connections as there are requests under way; all of them are kept for the next ones.
+_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+
+
+@dataclass(eq=False, slots=True)
+class _LoopClient:
+    """An event loop's client, the generator that closes it, and how many requests use it."""
+
+    client: httpx2.AsyncClient
+    keeper: AsyncGenerator[None]
+    users: int = 0
 
 
 class HTTPTransport:
     """One URL, one key; a pool of connections for threads and one for each event loop.
+
+    Once closed it sends nothing more; a pool that is in use is closed by its last request.
 
     Args:
         url: Where to POST.
@@ -42,61 +50,57 @@ class HTTPTransport:
     def __init__(self, url: str, key: Secret, provider: str, timeout: float) -> None:
         self._url = url
         self.origin = url.removesuffix("/embeddings")
+        self.fingerprint = fingerprint_of(self.origin, key.reveal())
         self._auth = Bearer(key)
         self._provider = provider
         self._timeout = timeout
         self._lock = threading.Lock()
         self._client: httpx2.Client | None = None
-        self._loops: dict[object, tuple[httpx2.AsyncClient, AsyncGenerator[None]]] = {}
+        self._users = 0
+        self._loops: dict[object, _LoopClient] = {}
+        self._closed = False
         self._pid = os.getpid()
         self._inherited: list[object] = []
 
     def send(self, request: Request, timeout: float | None = None) -> Reply:
         seconds = shorter(self._timeout, timeout)
+        extensions = {"timeout": Deadline(seconds).phases()}
         try:
-            return self._exchange(request, time.monotonic() + seconds)
+            with (
+                self._thread_client() as client,
+                client.stream("POST", self._url, content=_content(request), extensions=extensions) as response,
+            ):
+                body = Body(response.status_code, response.headers, request, self._provider)
+                # Unsized: a sized iter_raw waits until a chunk is full.
+                for chunk in response.iter_raw():
+                    if body.add(chunk):
+                        break
+                return body.reply()
         except (TimeoutError, httpx2.TimeoutException):
             pass
-        raise self._timed_out(seconds)
-
-    def _exchange(self, request: Request, deadline: float) -> Reply:
-        timeouts = {"timeout": _Remaining(deadline)}
-        with self._sync_client().stream("POST", self._url, content=_content(request), extensions=timeouts) as response:
-            body = _Body(response, request, self._provider)
-            # Unsized: a sized iter_raw waits until a chunk is full, and the deadline with it.
-            for chunk in response.iter_raw():
-                if body.add(chunk):
-                    break
-                if time.monotonic() > deadline:
-                    raise TimeoutError
-            return body.reply()
+        raise timed_out(self._provider, seconds)
 
     async def asend(self, request: Request, timeout: float | None = None) -> Reply:
         seconds = shorter(self._timeout, timeout)
-        client = await self._async_client()
         try:
             with anyio.fail_after(seconds):
-                async with client.stream("POST", self._url, content=_content(request)) as response:
-                    body = _Body(response, request, self._provider)
-                    async for chunk in response.aiter_raw():
-                        if body.add(chunk):
-                            break
+                async with (
+                    self._loop_client() as client,
+                    client.stream("POST", self._url, content=_content(request)) as response,
+                ):
+                    body = Body(response.status_code, response.headers, request, self._provider)
+                    await collect(response.aiter_raw(), body)
                     return body.reply()
-        except (TimeoutError, httpx2.TimeoutException):
+        except TimeoutError:
             pass
-        raise self._timed_out(seconds)
-
-    def _timed_out(self, seconds: float) -> ProviderTimeoutError:
-        return ProviderTimeoutError(
-            f"{self._provider} did not answer within {seconds:.3g} s", provider=self._provider, retryable=True
-        )
+        raise timed_out(self._provider, seconds)
 
     def translate(self, failure: Exception) -> ProviderError:
         name = self._provider
         problem = type(failure).__name__
         if isinstance(failure, httpx2.ProxyError) and str(failure).startswith("407"):
             return ProviderConnectionError(f"{name}: the proxy asks for a login ({failure})", provider=name)
-        if isinstance(failure, httpx2.TransportError) and not _is_certificate_failure(failure):
+        if isinstance(failure, httpx2.TransportError | OSError) and not _is_certificate_failure(failure):
             # A transport error's text is about sockets, and holds neither key nor body.
             return ProviderConnectionError(f"{name}: {problem}: {failure}", provider=name, retryable=True)
         if isinstance(failure, httpx2.HTTPError):
@@ -108,23 +112,61 @@ class HTTPTransport:
         if self._pid != os.getpid():
             self._pid, self._lock = os.getpid(), threading.Lock()
             self._inherited += [self._client, self._loops]
-            self._client, self._loops = None, {}
+            self._client, self._users, self._loops = None, 0, {}
 
-    def _sync_client(self) -> httpx2.Client:
+    @contextmanager
+    def _thread_client(self) -> Iterator[httpx2.Client]:
+        """The client of all threads, for one request."""
         self._leave_to_parent()
         with self._lock:
+            self._check_open()
             if self._client is None:
-                self._client = httpx2.Client(**self._settings())
-            return self._client
+                transport = DeadlineTransport(proxy_for(self._url), _LIMITS)
+                self._client = httpx2.Client(transport=transport, **self._settings())
+            client = self._client
+            self._users += 1
+        try:
+            yield client
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._close_unused()
+
+    @asynccontextmanager
+    async def _loop_client(self) -> AsyncIterator[httpx2.AsyncClient]:
+        """The running loop's own client, for one request: connections cannot move from loop to loop."""
+        self._leave_to_parent()
+        self._check_open()
+        loop = anyio.lowlevel.current_token()
+        if loop not in self._loops:
+            transport = ClosingTransport(proxy_for(self._url), _LIMITS)
+            client = httpx2.AsyncClient(transport=transport, **self._settings())
+            for old in [old for old in list(self._loops) if _is_closed(old)]:
+                # A loop that was closed without shutdown_asyncgens: its sockets go with the last reference.
+                del self._loops[old]
+            kept = self._loops[loop] = _LoopClient(client, _keep(weakref.ref(self), loop, client))
+            await anext(kept.keeper)
+        kept = self._loops[loop]
+        kept.users += 1
+        try:
+            yield kept.client
+        finally:
+            kept.users -= 1
+            if self._closed and not kept.users:
+                await kept.keeper.aclose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigurationError("This provider is closed. Make a new one.")
 
     def _settings(self) -> dict[str, Any]:
         return {
             "auth": self._auth,
-            "timeout": self._timeout,
+            # The deadline of each request holds, over all its phases.
+            "timeout": None,
             "follow_redirects": False,
-            # A proxy would see the key of an unencrypted request, and a loopback address is not its business.
-            "trust_env": not self._url.startswith("http:"),
-            "verify": _tls_context(),
+            # Proxies and certificates have been read from it already.
+            "trust_env": False,
             "headers": {
                 "Content-Type": "application/json",
                 "Accept": "application/json",
@@ -132,22 +174,7 @@ class HTTPTransport:
                 "Accept-Encoding": "identity",
                 "User-Agent": "mrlclient",
             },
-            "limits": httpx2.Limits(max_connections=None, max_keepalive_connections=32),
         }
-
-    async def _async_client(self) -> httpx2.AsyncClient:
-        """The running loop's own client: connections cannot move from loop to loop."""
-        self._leave_to_parent()
-        loop = anyio.lowlevel.current_token()
-        if loop not in self._loops:
-            client = httpx2.AsyncClient(**self._settings())
-            for old in [old for old in self._loops if _is_closed(old)]:
-                # A loop that was closed without shutdown_asyncgens: its sockets go with the last reference.
-                del self._loops[old]
-            keeper = _keep(weakref.ref(self), loop, client)
-            self._loops[loop] = (client, keeper)
-            await anext(keeper)
-        return self._loops[loop][0]
 
     def __del__(self) -> None:
         # Not closed by the user: no reason to leave an open socket to the collector.
@@ -157,15 +184,19 @@ class HTTPTransport:
     def close(self) -> None:
         self._leave_to_parent()
         with self._lock:
-            if self._client is not None:
-                self._client.close()
+            self._closed = True
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._closed and not self._users and self._client is not None:
+            self._client.close()
             self._client = None
 
     async def aclose(self) -> None:
         self.close()
-        _, keeper = self._loops.get(anyio.lowlevel.current_token(), (None, None))
-        if keeper is not None:
-            await keeper.aclose()
+        kept = self._loops.get(anyio.lowlevel.current_token())
+        if kept is not None and not kept.users:
+            await kept.keeper.aclose()
 
 
 async def _keep(owner: weakref.ref[HTTPTransport], loop: object, client: httpx2.AsyncClient) -> AsyncGenerator[None]:
@@ -183,69 +214,6 @@ async def _keep(owner: weakref.ref[HTTPTransport], loop: object, client: httpx2.
 def _is_closed(token: object) -> bool:
     asked = getattr(getattr(token, "native_token", None), "is_closed", None)
     return asked is not None and asked()
-
-
-class _Remaining(Mapping[str, float]):
-    """The time left until a deadline, whichever phase of a request asks: each gets what the phases before it left."""
-
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
-
-    def __getitem__(self, phase: str) -> float:
-        return max(self._deadline - time.monotonic(), 0.001)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("connect", "pool", "read", "write"))
-
-    def __len__(self) -> int:
-        return 4
-
-
-class _Body:
-    """Collects a body within its bound."""
-
-    def __init__(self, response: httpx2.Response, request: Request, provider: str) -> None:
-        self._response = response
-        self._provider = provider
-        self._is_error = response.status_code != 200
-        self._limit = _MAX_ERROR_BODY if self._is_error else request.max_response_bytes
-        self._chunks: list[bytes] = []
-        self._size = 0
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            if self._is_error:
-                # The status and the headers say enough; nothing is unpacked.
-                self._limit = -1
-                return
-            raise self._unusable("it is compressed, though identity was asked for")
-
-    def add(self, chunk: bytes) -> bool:
-        """Takes a chunk; true where enough has been read: of an error's body the beginning will do."""
-        if self._limit < 0:
-            return True
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        if self._size <= self._limit:
-            return False
-        if self._is_error:
-            return True
-        raise self._unusable(f"it is longer than {self._limit} bytes")
-
-    def reply(self) -> Reply:
-        return Reply(self._response.status_code, self._response.headers, b"".join(self._chunks))
-
-    def _unusable(self, problem: str) -> ResponseContractError:
-        return ResponseContractError(
-            f"The answer of {self._provider} cannot be used: {problem}",
-            provider=self._provider,
-            status=self._response.status_code,
-            retryable=True,
-        )
-
-
-@cache
-def _tls_context() -> ssl.SSLContext:
-    """The certificates to trust, read once: it takes tens of milliseconds, and any number of clients may share it."""
-    return httpx2.create_ssl_context()
 
 
 def _content(request: Request) -> bytes:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import openai
 
 from mrlclient.errors import ConfigurationError, ProviderConnectionError, ProviderError, ProviderTimeoutError
-from mrlclient.providers._exchange import Reply, Request, shorter
+from mrlclient.limits import fingerprint_of
+from mrlclient.providers._body import Body, collect
+from mrlclient.providers._exchange import Reply, Request, shorter, timed_out
+from mrlclient.providers._network import Deadline
+
+_IDENTITY = {"Accept-Encoding": "identity"}
 
 
 class OpenAISDKTransport:
     """The transport over an `openai.OpenAI` or `openai.AsyncOpenAI` client, or one of Azure's.
 
-    The client is asked for the raw answer, so that its slow decoding is not run and the answer is checked here. What it
-    cannot guard: the size of a body, and the time that a dribbling body takes.
+    The client is asked for the stream of the answer, so that its slow decoding is not run, and so that a good answer is
+    read here, within its bounds. The client itself reads an error's body, unpacks it, and knows no bound for either. A
+    synchronous client's timeout counts each read anew until a good answer's body begins, and all through an error's.
     """
 
     def __init__(self, client: openai.OpenAI | openai.AsyncOpenAI, timeout: float) -> None:
@@ -25,6 +32,7 @@ class OpenAISDKTransport:
             )
         # A copy that shares the caller's connections: only the flow retries.
         self.origin = str(client.base_url).rstrip("/")
+        self.fingerprint = fingerprint_of(self.origin, client.api_key)
         self._client = client.with_options(max_retries=0)
         self._timeout = timeout
 
@@ -32,28 +40,47 @@ class OpenAISDKTransport:
         if isinstance(self._client, openai.AsyncOpenAI):
             raise ConfigurationError("This client is async. Use the async methods, or pass an openai.OpenAI.")
         seconds = shorter(self._timeout, timeout)
+        deadline = Deadline(seconds)
+        create = self._client.embeddings.with_streaming_response.create
         try:
-            raw = self._client.embeddings.with_raw_response.create(**request.body, timeout=seconds)
-            return _reply(raw.http_response)
+            with create(**request.body, timeout=seconds, extra_headers=_IDENTITY) as response:
+                body = Body(response.status_code, response.headers, request, "openai")
+                for chunk in response.http_response.iter_raw():
+                    if body.add(chunk):
+                        break
+                    deadline.left()
+                return body.reply()
         except openai.APIStatusError as error:
             return _reply(error.response)
+        except TimeoutError:
+            pass
+        raise timed_out("openai", seconds)
 
     async def asend(self, request: Request, timeout: float | None = None) -> Reply:
         if isinstance(self._client, openai.OpenAI):
             return await anyio.to_thread.run_sync(self.send, request, timeout)
         seconds = shorter(self._timeout, timeout)
+        create = self._client.embeddings.with_streaming_response.create
         try:
-            raw = await self._client.embeddings.with_raw_response.create(**request.body, timeout=seconds)
-            return _reply(raw.http_response)
+            with anyio.fail_after(seconds):
+                async with create(**request.body, timeout=seconds, extra_headers=_IDENTITY) as response:
+                    body = Body(response.status_code, response.headers, request, "openai")
+                    await collect(response.http_response.aiter_raw(), body)
+                    return body.reply()
         except openai.APIStatusError as error:
             return _reply(error.response)
+        except TimeoutError:
+            pass
+        raise timed_out("openai", seconds)
 
     def translate(self, failure: Exception) -> ProviderError:
-        if isinstance(failure, openai.APITimeoutError):
+        if isinstance(failure, openai.APITimeoutError) or _is_a("TimeoutException", failure):
             return ProviderTimeoutError("openai did not answer in time", provider="openai", retryable=True)
         if isinstance(failure, openai.APIConnectionError):
             cause = type(failure.__cause__).__name__
             return ProviderConnectionError(f"openai: {cause}", provider="openai", retryable=True)
+        if _is_a("TransportError", failure):
+            return ProviderConnectionError(f"openai: {type(failure).__name__}", provider="openai", retryable=True)
         return ProviderError(f"openai failed: {type(failure).__name__}", provider="openai")
 
     def close(self) -> None:
@@ -61,6 +88,11 @@ class OpenAISDKTransport:
 
     async def aclose(self) -> None:
         """The client is the caller's to close."""
+
+
+def _is_a(name: str, failure: Exception) -> bool:
+    """Whether httpx2, or httpx, on which a caller may have built the client, has a class of that name for it."""
+    return any(kind.__name__ == name for kind in type(failure).__mro__)
 
 
 def _reply(response: Any) -> Reply:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import sniffio
 import voyageai.error
@@ -18,7 +19,8 @@ from mrlclient.errors import (
     ProviderTimeoutError,
     ServerError,
 )
-from mrlclient.providers._exchange import Reply, Request, shorter
+from mrlclient.limits import fingerprint_of
+from mrlclient.providers._exchange import Reply, Request, shorter, timed_out
 
 
 class VoyageSDKTransport:
@@ -26,7 +28,8 @@ class VoyageSDKTransport:
 
     It calls the resource below the client's `embed`, with the client's key and address: there base64 stays base64, so
     that no list of floats is built and the answer is checked here, and the client's own retries are not run. What it
-    cannot guard: the size of a body, and the time that a dribbling body takes.
+    cannot guard: the size of a body, which the client also unpacks, and with a `Client` the time that a dribbling
+    answer takes, because its timeout counts each read anew.
     """
 
     def __init__(self, client: Client | AsyncClient, timeout: float) -> None:
@@ -35,9 +38,10 @@ class VoyageSDKTransport:
                 f"client must be a voyageai.Client or voyageai.AsyncClient, not {type(client).__name__}"
             )
         self._is_async = isinstance(client, AsyncClient)
-        self._params = client._params
+        self._params = {name: value for name, value in client._params.items() if name != "request_timeout"}
         self._timeout = timeout
         self.origin = str(client._params["base_url"]).rstrip("/")
+        self.fingerprint = fingerprint_of(self.origin, client.api_key or "")
         self._require_key = client._require_api_key
         self._create: Any = Embedding.create
         self._acreate: Any = Embedding.acreate
@@ -46,8 +50,9 @@ class VoyageSDKTransport:
         if self._is_async:
             raise ConfigurationError("This client is async. Use the async methods, or pass a voyageai.Client.")
         self._require_key()
+        seconds = shorter(self._timeout, timeout)
         try:
-            return Reply(200, {}, self._create(**request.body, **self._settings(timeout)))
+            return Reply(200, {}, self._create(**request.body, **self._params, request_timeout=seconds))
         except voyageai.error.VoyageError as error:
             return _reply(error)
 
@@ -57,13 +62,15 @@ class VoyageSDKTransport:
         if sniffio.current_async_library() != "asyncio":
             raise ConfigurationError("voyageai.AsyncClient works under asyncio only. Pass a voyageai.Client.")
         self._require_key()
+        seconds = shorter(self._timeout, timeout)
         try:
-            return Reply(200, {}, await self._acreate(**request.body, **self._settings(timeout)))
+            with anyio.fail_after(seconds):
+                return Reply(200, {}, await self._acreate(**request.body, **self._params, request_timeout=seconds))
         except voyageai.error.VoyageError as error:
             return _reply(error)
-
-    def _settings(self, timeout: float | None) -> dict[str, Any]:
-        return self._params | {"request_timeout": shorter(self._timeout, timeout)}
+        except TimeoutError:
+            pass
+        raise timed_out("voyage", seconds)
 
     def translate(self, failure: Exception) -> ProviderError:
         if isinstance(failure, voyageai.error.Timeout):

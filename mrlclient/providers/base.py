@@ -70,7 +70,7 @@ class Provider(ABC):
 
     @property
     def account(self) -> tuple[str, ...] | None:
-        """Who pays, as of `mrlclient.limits.account_of`, for limits that embedders share; None for no limits."""
+        """Whose limits are used: the origin, the key's fingerprint, the model. None where there are none."""
         return None
 
     @property

@@ -23,7 +23,8 @@ class OpenAI(HostedProvider):
     Args:
         model: A model of the catalogue, or a declared one.
         api_key: The key; by default `OPENAI_API_KEY`.
-        base_url: Another server that speaks this API; it needs its own `api_key`. By default `OPENAI_BASE_URL` where
+        api_key_env: Instead of the key, the environment variable that holds it.
+        base_url: Another server that speaks this API; it needs its own key. By default `OPENAI_BASE_URL` where
             that is set, as with the official client.
         timeout: Seconds that one request may take, the body included.
         client: An official client to send through instead: `openai.OpenAI`, `AsyncOpenAI`, `AzureOpenAI` or
@@ -34,12 +35,14 @@ class OpenAI(HostedProvider):
     Raises:
         UnknownModelError: If the catalogue does not hold the model.
         MissingCredentialsError: If there is no key.
-        ConfigurationError: If `client` is not an official client, or comes with a key or a URL.
+        ConfigurationError: If the key is given twice, or `client` is not an official client or comes with a key or a
+            URL.
     """
 
     name = "openai"
     key_variable: ClassVar[str] = "OPENAI_API_KEY"
     base_url_variable: ClassVar[str | None] = "OPENAI_BASE_URL"
+    vendor_urls: ClassVar[tuple[str, ...]] = ("https://api.openai.com/v1",)
     default_max_inputs: ClassVar[int] = 2048
     truncates_input = False
 
@@ -48,12 +51,15 @@ class OpenAI(HostedProvider):
         model: str | ModelSpec,
         *,
         api_key: str | None = None,
+        api_key_env: str | None = None,
         base_url: str | None = None,
         timeout: float = 60.0,
         client: openai.OpenAI | openai.AsyncOpenAI | None = None,
         deployment: str | None = None,
     ) -> None:
-        super().__init__(model, api_key=api_key, base_url=base_url, timeout=timeout, client=client)
+        super().__init__(
+            model, api_key=api_key, api_key_env=api_key_env, base_url=base_url, timeout=timeout, client=client
+        )
         self._served_name = deployment or self.spec.name
 
     @property
@@ -66,7 +72,7 @@ class OpenAI(HostedProvider):
         return OpenAISDKTransport(client, timeout)
 
     def _default_base_url(self, api_key: str) -> str:
-        return "https://api.openai.com/v1"
+        return self.vendor_urls[0]
 
     def _fields(self, batch: Batch) -> dict[str, Any]:
         requested = batch.resolution.requested

@@ -27,7 +27,8 @@ class Voyage(HostedProvider):
         model: A model of the catalogue, or a declared one.
         api_key: The key; by default `VOYAGE_API_KEY`. A key that starts with `al-` goes to MongoDB's host, as with
             Voyage's own client.
-        base_url: Another server that speaks this API. It needs its own `api_key`.
+        api_key_env: Instead of the key, the environment variable that holds it.
+        base_url: Another server that speaks this API. It needs its own key.
         timeout: Seconds that one request may take, the body included.
         client: An official client to send through instead: `voyageai.Client` or `voyageai.AsyncClient`. Its own
             retries and timeout are not used. A `Client` serves the async methods too, through a thread; an
@@ -36,11 +37,13 @@ class Voyage(HostedProvider):
     Raises:
         UnknownModelError: If the catalogue does not hold the model.
         MissingCredentialsError: If there is no key.
-        ConfigurationError: If `client` is not an official client, or comes with a key or a URL.
+        ConfigurationError: If the key is given twice, or `client` is not an official client or comes with a key or a
+            URL.
     """
 
     name = "voyage"
     key_variable: ClassVar[str] = "VOYAGE_API_KEY"
+    vendor_urls: ClassVar[tuple[str, ...]] = ("https://api.voyageai.com/v1", "https://ai.mongodb.com/v1")
     default_max_inputs: ClassVar[int] = 1000
 
     def __init__(
@@ -48,11 +51,14 @@ class Voyage(HostedProvider):
         model: str | ModelSpec,
         *,
         api_key: str | None = None,
+        api_key_env: str | None = None,
         base_url: str | None = None,
         timeout: float = 60.0,
         client: Client | AsyncClient | None = None,
     ) -> None:
-        super().__init__(model, api_key=api_key, base_url=base_url, timeout=timeout, client=client)
+        super().__init__(
+            model, api_key=api_key, api_key_env=api_key_env, base_url=base_url, timeout=timeout, client=client
+        )
 
     def _sdk_transport(self, client: Any, timeout: float) -> Transport:
         from mrlclient.providers._voyage_sdk import VoyageSDKTransport
@@ -60,7 +66,7 @@ class Voyage(HostedProvider):
         return VoyageSDKTransport(client, timeout)
 
     def _default_base_url(self, api_key: str) -> str:
-        return "https://ai.mongodb.com/v1" if api_key.startswith("al-") else "https://api.voyageai.com/v1"
+        return self.vendor_urls[1 if api_key.startswith("al-") else 0]
 
     def _fields(self, batch: Batch) -> dict[str, Any]:
         # Left to itself the server cuts over-long texts without a word, so this is always said.

@@ -17,7 +17,7 @@ import pytest
 from mrlclient import ConfigurationError, LimiterWarning, Limits
 from mrlclient._shared_bucket import SharedBucket
 from mrlclient.gates import gate_for
-from mrlclient.limits import Quota, Window, account_of
+from mrlclient.limits import Quota, Window, fingerprint_of
 from mrlclient.pacing import Meter
 
 _NUMBERS = itertools.count()
@@ -26,7 +26,8 @@ _NUMBERS = itertools.count()
 @pytest.fixture
 def account():
     """An account that no other test uses."""
-    return account_of("https://api.example.org", f"sk-canary {next(_NUMBERS)}", "model")
+    origin = "https://api.example.org"
+    return origin, fingerprint_of(origin, f"sk-canary {next(_NUMBERS)}"), "model"
 
 
 @pytest.fixture

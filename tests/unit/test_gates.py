@@ -18,7 +18,7 @@ import pytest
 from mrlclient import ConfigurationError, Limits
 from mrlclient.drivers import _landing
 from mrlclient.gates import Gate, gate_for
-from mrlclient.limits import Quota, Window, account_of
+from mrlclient.limits import Quota, Window, fingerprint_of
 
 _NUMBERS = itertools.count()
 
@@ -26,7 +26,8 @@ _NUMBERS = itertools.count()
 @pytest.fixture
 def account():
     """An account that no other test uses."""
-    return account_of("https://api.example.org", f"key {next(_NUMBERS)}", "model")
+    origin = "https://api.example.org"
+    return origin, fingerprint_of(origin, f"key {next(_NUMBERS)}"), "model"
 
 
 class Gauge:
@@ -253,11 +254,11 @@ def test_retries_are_counted_by_all_threads(account):
 
 
 def test_fingerprints():
-    account = account_of("https://a", "sk-canary", "model")
-    assert "canary" not in repr(account)
-    assert account == account_of("https://a", "sk-canary", "model")
+    fingerprint = fingerprint_of("https://a", "sk-canary")
+    assert "canary" not in fingerprint
+    assert fingerprint == fingerprint_of("https://a", "sk-canary")
     others = [("https://b", "sk-canary"), ("https://a", "sk-canarx"), ("https://", "ask-canary"), ("https://as", "k")]
-    prints = {account_of(origin, key, "model")[1] for origin, key in others}
+    prints = {fingerprint_of(origin, key) for origin, key in others}
     assert len(prints | {account[1]}) == 5
 
 

@@ -171,6 +171,25 @@ def test_keys_and_addresses_of_the_environment_belong_together(monkeypatch):
         OpenAI("text-embedding-3-small", base_url="https://example.org/v1")
 
 
+@pytest.mark.parametrize(("kind", "model"), [(OpenAI, "text-embedding-3-small"), (Voyage, "voyage-4")])
+def test_a_key_of_a_variable_that_is_named(kind, model, monkeypatch):
+    monkeypatch.setenv(kind.key_variable, "sk-vendors")
+    with pytest.raises(MissingCredentialsError, match="Set GATEWAY_KEY") as caught:
+        kind(model, api_key_env="GATEWAY_KEY")
+    assert caught.value.variable == "GATEWAY_KEY"
+    monkeypatch.setenv("GATEWAY_KEY", " sk-gateways\n")
+    provider = kind(model, api_key_env="GATEWAY_KEY", base_url="https://gateway.example/v1")
+    assert url_of(provider) == "https://gateway.example/v1/embeddings"
+    assert provider._transport._auth._key.reveal() == "sk-gateways"
+    assert url_of(kind(model, api_key_env="GATEWAY_KEY")) == url_of(kind(model))
+    with pytest.raises(ConfigurationError, match="not both"):
+        kind(model, api_key="sk-canary-key", api_key_env="GATEWAY_KEY")
+    monkeypatch.setenv("GATEWAY_KEY", "sk canary-key")
+    with pytest.raises(MissingCredentialsError) as caught:
+        kind(model, api_key_env="GATEWAY_KEY")
+    assert "canary" not in str(caught.value)
+
+
 def test_voyage_keys_know_their_host(monkeypatch):
     with pytest.raises(MissingCredentialsError, match="VOYAGE_API_KEY"):
         Voyage("voyage-4")
@@ -205,7 +224,14 @@ def test_openai_says_that_it_does_not_cut_texts():
 
 
 @pytest.mark.parametrize(
-    "options", [{"api_key": 7}, {"api_key": "sk", "timeout": None}, {"api_key": "sk", "timeout": 0}]
+    "options",
+    [
+        {"api_key": 7},
+        {"api_key_env": 7},
+        {"api_key": "sk", "api_key_env": ""},
+        {"api_key": "sk", "timeout": None},
+        {"api_key": "sk", "timeout": 0},
+    ],
 )
 def test_options_of_the_wrong_kind(options):
     with pytest.raises(ConfigurationError):

@@ -1,0 +1,76 @@
+"""An answer's body, read within its bound and never unpacked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Mapping
+
+import anyio
+
+from mrlclient.errors import ResponseContractError
+from mrlclient.providers._exchange import Reply, Request
+
+#: Bytes read of an error's body at most.
+_MAX_ERROR_BODY = 64 * 1024
+
+
+class Body:
+    """Collects a body. Where its bound is hit the rest is not read: the connection has to be dropped.
+
+    Raises:
+        ResponseContractError: If a good answer is compressed, or says that it is longer than its bound.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], request: Request, provider: str) -> None:
+        self._status = status
+        self._headers = headers
+        self._provider = provider
+        self._is_error = status != 200
+        self._limit = _MAX_ERROR_BODY if self._is_error else request.max_response_bytes
+        self._chunks: list[bytes] = []
+        self._size = 0
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            if self._is_error:
+                # The status and the headers say enough; nothing is unpacked.
+                self._limit = -1
+                return
+            raise self._unusable("it is compressed, though identity was asked for")
+        announced = headers.get("content-length", "")
+        if not self._is_error and announced.isdecimal() and int(announced) > self._limit:
+            raise self._too_long()
+
+    def add(self, chunk: bytes) -> bool:
+        """Takes a chunk; true where no more is wanted."""
+        if self._size <= self._limit:
+            self._chunks.append(chunk)
+            self._size += len(chunk)
+        return self._size > self._limit
+
+    def reply(self) -> Reply:
+        """What has been read: all of a good answer, and of an error's body the beginning.
+
+        Raises:
+            ResponseContractError: If a good answer is longer than its bound.
+        """
+        if not self._is_error and self._size > self._limit:
+            raise self._too_long()
+        return Reply(self._status, self._headers, b"".join(self._chunks))
+
+    def _too_long(self) -> ResponseContractError:
+        return self._unusable(f"it is longer than {self._limit} bytes")
+
+    def _unusable(self, problem: str) -> ResponseContractError:
+        return ResponseContractError(
+            f"The answer of {self._provider} cannot be used: {problem}",
+            provider=self._provider,
+            status=self._status,
+            retryable=True,
+        )
+
+
+async def collect(chunks: AsyncIterable[bytes], body: Body) -> None:
+    """Reads a body until it ends, or no more is wanted."""
+    with anyio.CancelScope() as reading:
+        async for chunk in chunks:
+            if body.add(chunk):
+                # Ended from within. To leave would leave generators behind, in the middle, of which trio complains.
+                reading.cancel()

@@ -1,0 +1,227 @@
+"""The way to a server: the certificates to trust, the proxy to go through, and sockets that keep a deadline."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import anyio
+import httpcore2
+import httpx2
+
+from mrlclient.errors import ConfigurationError
+
+#: Where OpenSSL, and httpx2 with it, is told other certificates; the first one counts.
+_CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+#: Bytes handed to a socket at once, a TLS record: the clock is read in between.
+_PIECE = 16 * 1024
+
+
+class Deadline:
+    """The end of an exchange. It stands where httpx2 takes seconds, and is asked anew before every read and write.
+
+    httpx2 reads a timeout once for all the reads of a phase, so that a server which sends its headers byte by byte
+    would get it again for each byte.
+    """
+
+    __slots__ = ("_at",)
+
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds that are left.
+
+        Raises:
+            TimeoutError: If there are none.
+        """
+        left = self._at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def phases(self) -> dict[str, Any]:
+        """The `timeout` extension of a request. Nobody waits for the pool: it has no bound."""
+        return {"connect": self, "read": self, "write": self}
+
+
+class DeadlineTransport(httpx2.HTTPTransport):
+    """httpx2's transport for threads, for requests that carry a `Deadline`."""
+
+    def __init__(self, proxy: httpx2.Proxy | None, limits: httpx2.Limits) -> None:
+        super().__init__(verify=tls_context(), trust_env=False, proxy=proxy, limits=limits)
+        # httpx2 has no argument for it; httpcore2, which it is built on, has.
+        self._pool._network_backend = _DeadlineBackend()
+
+
+class ClosingTransport(httpx2.AsyncHTTPTransport):
+    """httpx2's transport for event loops, which leaves no socket behind where a connection attempt is cancelled."""
+
+    def __init__(self, proxy: httpx2.Proxy | None, limits: httpx2.Limits) -> None:
+        super().__init__(verify=tls_context(), trust_env=False, proxy=proxy, limits=limits)
+        self._pool._network_backend = _ClosingBackend()
+
+
+class _DeadlineBackend(httpcore2.NetworkBackend):
+    def __init__(self) -> None:
+        self._sockets = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: Any = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.NetworkStream:
+        addresses = _addresses(host, port)
+        for others, address in zip(reversed(range(len(addresses))), addresses, strict=True):
+            try:
+                # An address that nobody answers at leaves the others their share.
+                seconds = timeout.left() / (others + 1)
+                return _DeadlineStream(self._sockets.connect_tcp(address, port, seconds, local_address, socket_options))
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                if not others:
+                    raise
+        raise httpcore2.ConnectError("the host has no address")
+
+
+class _DeadlineStream(httpcore2.NetworkStream):
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: Any = None) -> bytes:
+        return self._stream.read(max_bytes, timeout.left())
+
+    def write(self, buffer: bytes, timeout: Any = None) -> None:
+        view = memoryview(buffer)
+        for start in range(0, len(view), _PIECE):
+            self._stream.write(bytes(view[start : start + _PIECE]), timeout.left())
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: Any = None
+    ) -> httpcore2.NetworkStream:
+        # OpenSSL's own loop keeps these seconds for the whole handshake. It does not in a tunnel through a proxy that
+        # is itself reached over TLS: there each read of the inner handshake has them.
+        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, timeout.left()))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _ClosingBackend(httpcore2.AsyncNetworkBackend):
+    def __init__(self) -> None:
+        self._sockets: Any = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        return _ClosingStream(await self._sockets.connect_tcp(host, port, timeout, local_address, socket_options))
+
+
+class _ClosingStream(httpcore2.AsyncNetworkStream):
+    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return await self._stream.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.AsyncNetworkStream:
+        try:
+            return _ClosingStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        except BaseException:
+            # httpcore2 closes it after an error, but not after a cancellation.
+            with anyio.CancelScope(shield=True):
+                await self._stream.aclose()
+            raise
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    """The addresses of a host. A resolver that does not answer keeps the system's own timeouts, and no others."""
+    problem = ""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    except OSError as error:
+        problem = str(error)
+    raise httpcore2.ConnectError(problem)
+
+
+def tls_context() -> ssl.SSLContext:
+    """The certificates to trust: those of `SSL_CERT_FILE` or `SSL_CERT_DIR` where one is set, else the system's.
+
+    Raises:
+        ConfigurationError: If they cannot be read.
+    """
+    problem = ""
+    try:
+        return _tls_context(*(os.environ.get(name) for name in _CERTIFICATE_VARIABLES))
+    except OSError as error:
+        problem = type(error).__name__
+    raise ConfigurationError(
+        f"The certificates that {' or '.join(_CERTIFICATE_VARIABLES)} names could not be read ({problem})."
+    )
+
+
+@lru_cache(maxsize=8)
+def _tls_context(*named: str | None) -> ssl.SSLContext:
+    """Read once for each setting: it takes tens of milliseconds, and any number of clients may share it."""
+    return httpx2.create_ssl_context()
+
+
+def proxy_for(url: str) -> httpx2.Proxy | None:
+    """The proxy of `HTTPS_PROXY` or `ALL_PROXY`, unless `NO_PROXY` names the host; on some systems, that of the system.
+
+    Raises:
+        ConfigurationError: If it is no address of a proxy.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "http":
+        # It would see the key of an unencrypted request, and a loopback address is not its business.
+        return None
+    proxies = getproxies()
+    address = proxies.get("https") or proxies.get("all")
+    if not address or proxy_bypass(parts.netloc):
+        return None
+    proxy: httpx2.Proxy | None = None
+    with suppress(ValueError, httpx2.InvalidURL):
+        # Their message quotes the address, which may hold a password.
+        proxy = httpx2.Proxy(address if "://" in address else f"http://{address}")
+    if proxy is None or not proxy.url.host:
+        raise ConfigurationError(
+            "HTTPS_PROXY or ALL_PROXY is not the URL of a proxy, such as 'http://proxy.example.com:3128'."
+        )
+    if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
+        raise ConfigurationError("HTTPS_PROXY or ALL_PROXY names a SOCKS proxy. Install: pip install 'httpx2[socks]'")
+    if proxy.url.scheme == "https":
+        proxy.ssl_context = tls_context()
+    return proxy
