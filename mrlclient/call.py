@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -169,12 +169,21 @@ class Call:
             reduction="client" if any(sent.cut_here for sent in self.sent) else plan.resolution.reduction,
             input_type=plan.input_type,
             task=plan.task,
-            usage=_usage(list(self.sent), self.cached),
+            usage=self.usage(),
             notes=tuple(dict.fromkeys(note for sent in self.sent for note in sent.notes)),
             answered_by=answered,
             errors=errors,
             on_narrow=self.policy.on_narrow,
         )
+
+    def usage(self) -> Usage:
+        """What was paid for, and what was not."""
+        requests, cached = list(self.sent), self.cached
+        counts = [sent.tokens for sent in requests]
+        tokens = None if None in counts else sum(count for count in counts if count is not None)
+        costs = [_usd(sent) for sent in requests]
+        usd = None if None in costs else sum(cost for cost in costs if cost is not None)
+        return Usage(tokens, usd) if cached is None else Usage(tokens, usd, cached.texts, cached.tokens, cached.usd)
 
 
 def about(error: MRLError, index: int) -> MRLError:
@@ -185,14 +194,6 @@ def about(error: MRLError, index: int) -> MRLError:
     # Every error that can be about one text says so by `index`.
     made.index = index  # type: ignore[attr-defined]
     return made
-
-
-def _usage(requests: Sequence[Sent], cached: Cached | None) -> Usage:
-    counts = [sent.tokens for sent in requests]
-    tokens = None if None in counts else sum(count for count in counts if count is not None)
-    costs = [_usd(sent) for sent in requests]
-    usd = None if None in costs else sum(cost for cost in costs if cost is not None)
-    return Usage(tokens, usd) if cached is None else Usage(tokens, usd, cached.texts, cached.tokens, cached.usd)
 
 
 def _usd(sent: Sent) -> float | None:

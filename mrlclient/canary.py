@@ -18,7 +18,7 @@ import numpy as np
 
 from mrlclient._canary_file import Entry, is_time, locked, read, signature, write
 from mrlclient.errors import ConfigurationError, DriftError
-from mrlclient.vectors import unusable_rows, l2_normalize
+from mrlclient.vectors import l2_normalize, unusable_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,18 +8,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
-from mrlclient._warn import warn_user
-from mrlclient.cached import Caching, cache_fields
 from mrlclient.call import Call, OnError
-from mrlclient.dimensions import Dimensions, OnNarrow, resolve
-from mrlclient.drivers import AsyncDriver, SyncDriver
-from mrlclient.errors import ConfigurationError, ServerBehaviorWarning
-from mrlclient.flow import embed
+from mrlclient.canary import Canary
+from mrlclient.dimensions import Dimensions, OnNarrow
+from mrlclient.engine import Engine
+from mrlclient.errors import ConfigurationError
+from mrlclient.limits import Limits
 from mrlclient.models import InputType, ModelSpec, Task, is_width
-from mrlclient.operations import Flow, Policy, Speaker
-from mrlclient.plan import Plan, make_plan, role_of
+from mrlclient.operations import Policy
 from mrlclient.result import EmbeddingResult
 from mrlclient.retry import RetryPolicy
+from mrlclient.watch import Watch
 from mrlclient.wiring import Model, check_space, guarded, make_route, spec_of, widths_of
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mrlclient.cache.base import Cache
-    from mrlclient.endpoints import Route
 
 #: What a provider is asked for on a miss.
 Fetch = Literal["requested", "native"]
@@ -60,6 +58,10 @@ class Embedder:
         fallback: Who is asked, in this order, where all of those before fail. These and `endpoints` have to be of the
             space of `model`. One that fails again and again is left out for a while. `result.answered_by` says who
             answered.
+        limits: How much may be asked of the account in a minute and at once. By default what the server says, else what
+            the catalogue says of the vendor; embedders of one key and model share it.
+        canary: Watches for a model that is changed behind its name: `Canary(path)`. When a check is due, its few texts
+            are embedded before yours.
         max_attempts: Attempts at one request, the first included. Asking the next of several endpoints is none.
         max_concurrency: Requests of one call under way at once.
         deadline: Seconds that one request may take with all its attempts: its turn, the waits between, the answers.
@@ -86,6 +88,8 @@ class Embedder:
         query_model: Model | None = None,
         endpoints: Sequence[Model] = (),
         fallback: Sequence[Model] = (),
+        limits: Limits | None = None,
+        canary: Canary | None = None,
         max_attempts: int = 5,
         max_concurrency: int = 4,
         deadline: float = 600.0,
@@ -100,20 +104,30 @@ class Embedder:
         for name, several in (("endpoints", endpoints), ("fallback", fallback)):
             if not isinstance(several, Sequence) or isinstance(several, str):
                 raise ConfigurationError(f"{name} must be a list of models, not {type(several).__name__}.")
+        for name, given, kind in (("limits", limits, Limits), ("canary", canary, Canary)):
+            if not (given is None or isinstance(given, kind)):
+                raise ConfigurationError(f"{name} must be mrlclient.{kind.__name__}(...), not {type(given).__name__}.")
         specs = [spec_of(each) for each in (model, *endpoints, *fallback)]
         if query_model is not None:
             specs.append(spec_of(query_model))
         check_space(specs)
-        self._dimensions = widths_of(specs, dimensions, on_narrow)
+        widths = widths_of(specs, dimensions, on_narrow)
         # Only now, so that a width that cannot be had is said before a key is missed.
-        self._route = make_route([[model, *endpoints], *[[each] for each in fallback]], truncate_input)
-        self._query_route = self._route if query_model is None else make_route([[query_model]], truncate_input)
-        self._policy = Policy(RetryPolicy(max_attempts), deadline, max_concurrency, on_narrow)
-        self._truncate_input = truncate_input
-        self._fetch_native = fetch == "native"
-        self._cache = None if cache is None else guarded(cache)
-        # A cache that was given as an object is the caller's to close.
-        self._owns_cache = isinstance(cache, str | Path)
+        limits = Limits() if limits is None else limits
+        policy = Policy(RetryPolicy(max_attempts), deadline, max_concurrency, on_narrow)
+        documents = make_route([[model, *endpoints], *[[each] for each in fallback]], truncate_input, limits)
+        self._engine = Engine(
+            documents=documents,
+            queries=documents if query_model is None else make_route([[query_model]], truncate_input, limits),
+            policy=policy,
+            widths=widths,
+            truncate_input=truncate_input,
+            fetch_native=fetch == "native",
+            cache=None if cache is None else guarded(cache),
+            # A cache that was given as an object is the caller's to close.
+            owns_cache=isinstance(cache, str | Path),
+            watch=None if canary is None else Watch(canary, policy),
+        )
         self._closed = False
 
     @property
@@ -124,12 +138,12 @@ class Embedder:
     @property
     def spec(self) -> ModelSpec:
         """What is known of the model."""
-        return self._route.main.provider.spec
+        return self._engine.documents.main.provider.spec
 
     @property
     def dimensions(self) -> int:
         """The width of the embeddings; the widest of several."""
-        return self._dimensions[0]
+        return self._engine.widths[0]
 
     def embed(
         self,
@@ -162,9 +176,10 @@ class Embedder:
             NotMatryoshkaError: If the model may not be cut to `dimensions`.
             DimensionsOutOfRangeError: If `dimensions` is no width of the model.
             ProviderError: If the provider failed or refused for good; `index` where that is about one text.
+            DriftError: If the canary says that the model is no longer what it was.
             ConfigurationError: If the embedder is closed, or the model has no such role or task.
         """
-        return self._told(SyncDriver().run(self._flow(texts, dimensions, input_type, task, on_error)))
+        return self._engine.run(self._plan(texts, dimensions, input_type, task, on_error))
 
     def embed_documents(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Embeds texts to be searched.
@@ -202,7 +217,7 @@ class Embedder:
         Raises:
             MRLError: As `embed`.
         """
-        return self._told(await AsyncDriver().run(self._flow(texts, dimensions, input_type, task, on_error)))
+        return await self._engine.arun(self._plan(texts, dimensions, input_type, task, on_error))
 
     async def aembed_documents(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """`embed_documents` for the running event loop: (n, d) float32, C-contiguous, unit rows.
@@ -223,16 +238,12 @@ class Embedder:
     def close(self) -> None:
         """Lets go of connections and memory. The embedder cannot be used afterwards."""
         self._closed = True
-        self._close_cache()
-        for provider in self._providers():
-            provider.close()
+        self._engine.close()
 
     async def aclose(self) -> None:
         """`close`, with the connections of the running event loop."""
         self._closed = True
-        self._close_cache()
-        for provider in self._providers():
-            await provider.aclose()
+        await self._engine.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -249,57 +260,23 @@ class Embedder:
         await self.aclose()
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_route"):
+        if not hasattr(self, "_engine"):
             # The constructor failed; whoever prints its locals gets here.
             return "Embedder(...)"
         return f"Embedder({self.model!r}, dimensions={self.dimensions})"
 
-    def _flow(
+    def _plan(
         self,
         texts: Iterable[str],
         dimensions: Dimensions,
         input_type: InputType | None,
         task: Task | None,
         on_error: OnError,
-    ) -> Flow[EmbeddingResult]:
+    ) -> Call:
         if self._closed:
             raise ConfigurationError("This embedder is closed. Make a new one.")
         _check_choice("on_error", on_error, get_args(OnError))
-        route = self._query_route if input_type == "query" else self._route
-        specs = [endpoint.provider.spec for endpoint in route.endpoints]
-        widths = self._dimensions
-        if dimensions is not None:
-            widths = widths_of(specs, dimensions, self._policy.on_narrow)
-        for spec in specs[1:]:
-            role_of(spec, input_type, task)
-        plan = make_plan(
-            specs[0],
-            route.main.provider.packing,
-            texts,
-            resolve(specs[0], widths[0], fetch_native=self._fetch_native),
-            input_type=input_type,
-            task=task,
-            truncate_input=self._truncate_input,
-        )
-        return embed(Call(plan, route, self._policy, on_error), self._caching(plan, route))
-
-    def _caching(self, plan: Plan, route: Route) -> Caching | None:
-        if self._cache is None:
-            return None
-        return Caching(self._cache, self._cache.flights, cache_fields(plan, route.main.provider.identity))
-
-    def _providers(self) -> list[Speaker]:
-        endpoints = dict.fromkeys((*self._route.endpoints, *self._query_route.endpoints))
-        return list(dict.fromkeys(endpoint.provider for endpoint in endpoints))
-
-    def _close_cache(self) -> None:
-        if self._cache is not None and self._owns_cache:
-            self._cache.close()
-
-    def _told(self, result: EmbeddingResult) -> EmbeddingResult:
-        for note in result.notes:
-            warn_user(note, ServerBehaviorWarning)
-        return result
+        return self._engine.plan(texts, dimensions, input_type, task, on_error)
 
 
 def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:

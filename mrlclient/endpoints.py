@@ -59,7 +59,7 @@ class Health:
             hopeless = isinstance(error, AuthenticationError | QuotaError)
             if not (self._failures >= _FAILURES or self._times_out or hopeless):
                 return None
-            wait = min(_OUT * 2**self._times_out, _LONGEST_OUT)
+            wait = min(_OUT * 2.0**self._times_out, _LONGEST_OUT)
             self._until = now + wait
             self._times_out += 1
             self._failures, self._probed_until = 0, 0.0
@@ -73,6 +73,8 @@ class Endpoint:
     Attributes:
         provider: The provider.
         label: How results and messages call it.
+        host: The host that is asked; None for what is computed here.
+        port: Its port.
         gate: What bounds its requests; None for none.
         under_way: Requests that it has at the moment, about.
     """
@@ -80,6 +82,8 @@ class Endpoint:
     provider: Speaker
     label: str
     gate: Gate | None = None
+    host: str | None = None
+    port: int | None = None
     under_way: int = 0
     health: Health = field(default_factory=Health)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from mrlclient import registry
 from mrlclient.config import default_model
@@ -94,15 +95,16 @@ def make_route(tiers: Sequence[Sequence[Model | None]], truncate_input: bool, li
 
 def _endpoint(model: Model | None, limits: Limits) -> Endpoint:
     provider = model if isinstance(model, Provider) else registry.create(spec_of(model))
-    label = provider.spec.address + (f" at {provider.origin}" if provider.origin else "")
-    account = provider.account
-    if account is None:
-        return Endpoint(provider, label)
-    gate = gate_for(account, limits)
-    quota = provider.assumed_quota
-    if quota is not None:
-        gate.assume(quota)
-    return Endpoint(provider, label, gate)
+    label, gate, host, port = provider.spec.address, None, None, None
+    if provider.origin is not None:
+        label = f"{label} at {provider.origin}"
+        parts = urlsplit(provider.origin)
+        host, port = parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    if provider.account is not None:
+        gate = gate_for(provider.account, limits)
+        if provider.assumed_quota is not None:
+            gate.assume(provider.assumed_quota)
+    return Endpoint(provider, label, gate, host, port)
 
 
 def guarded(cache: str | Path | Cache) -> GuardedCache:

@@ -170,7 +170,7 @@ def test_nothing_of_a_bad_answer_is_kept(make, emulator, cache):
         with pytest.raises(Exception, match="openai"):
             embedder.embed(TEXTS)
     assert cache.stats().entries == 0
-    assert embedder._cache.flights._under_way == {}
+    assert embedder._engine.cache.flights._under_way == {}
 
 
 @pytest.mark.parametrize("name", ["nan", "zero_vector", "norm_3"])
@@ -184,7 +184,7 @@ def test_of_an_answer_with_a_bad_row_the_good_ones_are_kept(make, emulator, cach
     embedder = make()
     np.testing.assert_allclose(embedder.embed(TEXTS).embeddings, full(embedder.model, TEXTS), atol=1e-6)
     assert sent(emulator) == [TEXTS[1]]
-    assert embedder._cache.flights._under_way == {}
+    assert embedder._engine.cache.flights._under_way == {}
 
 
 def test_finished_batches_are_kept_when_a_later_one_fails(make, emulator, cache):
@@ -341,7 +341,7 @@ def test_a_refused_text_is_refused_for_all_and_harms_no_other(make, emulator):
     for thread in threads:
         thread.start()
         # The first leads both texts before the others ask.
-        while not embedder._cache.flights._under_way and thread is threads[0]:
+        while not embedder._engine.cache.flights._under_way and thread is threads[0]:
             pass
     for thread in threads:
         thread.join()
@@ -403,7 +403,7 @@ def test_a_cancelled_leader_hands_over(make, emulator, backend):
     anyio.run(main, backend=backend)
     assert len(outcomes) == 3
     assert len(emulator.requests) <= 2
-    assert embedder._cache.flights._under_way == {}
+    assert embedder._engine.cache.flights._under_way == {}
 
 
 def test_threads_and_loops_share_a_flight(make, emulator):
@@ -433,7 +433,7 @@ def test_a_wider_request_does_not_join_a_narrower_flight(make, emulator):
     ]
     for thread in threads:
         thread.start()
-        while not embedder._cache.flights._under_way:
+        while not embedder._engine.cache.flights._under_way:
             pass
     for thread in threads:
         thread.join()

@@ -208,7 +208,7 @@ def test_a_loop_takes_its_connections_with_it(emulator):
     for _ in range(3):
         asyncio.run(embedder.aembed_query("a"))
         anyio.run(embedder.aembed_query, "a", backend="trio")
-        assert embedder._route.main.provider._transport._loops == {}
+        assert embedder._engine.documents.main.provider._transport._loops == {}
     assert connections(emulator) == 6
     embedder.close()
 
@@ -323,6 +323,6 @@ def test_loops_that_end_without_a_word_are_forgotten(emulator):
             loop = asyncio.new_event_loop()
             loop.run_until_complete(embedder.aembed_query("a"))
             loop.close()
-        assert len(embedder._route.main.provider._transport._loops) == 1
+        assert len(embedder._engine.documents.main.provider._transport._loops) == 1
         asyncio.run(embedder.aembed_query("a"))
         gc.collect()

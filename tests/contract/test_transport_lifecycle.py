@@ -105,7 +105,7 @@ def test_closed_in_the_middle_of_another_threads_retry(emulator):
     embedder.close()
     thread.join(5)
     assert len(failures) == 1
-    assert embedder._provider._transport._client is None
+    assert embedder._engine.documents.main.provider._transport._client is None
     assert len(emulator.requests) == 1
 
 
@@ -125,7 +125,7 @@ def test_closed_in_the_middle_of_another_tasks_retry(loop, emulator):
             await anyio.to_thread.run_sync(until, lambda: emulator.requests)
             await anyio.sleep(0.1)
             await embedder.aclose()
-        assert embedder._provider._transport._loops == {}
+        assert embedder._engine.documents.main.provider._transport._loops == {}
 
     anyio.run(main, backend=loop)
     assert len(emulator.requests) == 1

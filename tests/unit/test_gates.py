@@ -259,7 +259,7 @@ def test_fingerprints():
     assert fingerprint == fingerprint_of("https://a", "sk-canary")
     others = [("https://b", "sk-canary"), ("https://a", "sk-canarx"), ("https://", "ask-canary"), ("https://as", "k")]
     prints = {fingerprint_of(origin, key) for origin, key in others}
-    assert len(prints | {account[1]}) == 5
+    assert len(prints | {fingerprint}) == 5
 
 
 #: Forks while another thread is inside the gate, and while tickets are out.
