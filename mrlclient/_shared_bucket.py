@@ -45,7 +45,7 @@ for _, bucket in ipairs(buckets) do
     if not level or known == 0 then
       level = limit
     else
-      level = math.min(known, level + bucket.back + (at - from) * known / 60)
+      level = level + bucket.back + (at - from) * known / 60
       level = math.min(limit, level + math.max(0, limit - known))
     end
     ready = math.max(ready, at + math.max(0, math.min(bucket.take, limit) - level) * 60 / limit)

@@ -81,7 +81,8 @@ class Gate:
         """Asks for a place, in the order of asking. Whoever enters has to leave, come what may."""
         ticket = Ticket()
         with self._lock:
-            if self._line.has_room and not self._waiting:
+            # Nobody waits while there is room: whoever leaves hands it on.
+            if self._line.has_room:
                 ticket.line, ticket.number = self._line, self._line.start()
             else:
                 ticket.ready = Future()
