@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing, closing
 from typing import Any
 
 import anyio
@@ -14,7 +15,8 @@ from mrlclient.providers._body import Body, collect
 from mrlclient.providers._exchange import Reply, Request, shorter, timed_out
 from mrlclient.providers._network import Deadline
 
-_IDENTITY = {"Accept-Encoding": "identity"}
+#: The first is how the client's own `with_streaming_response` asks for an answer that nobody has read yet.
+_HEADERS = {"X-Stainless-Raw-Response": "stream", "Accept-Encoding": "identity"}
 
 
 class OpenAISDKTransport:
@@ -41,11 +43,11 @@ class OpenAISDKTransport:
             raise ConfigurationError("This client is async. Use the async methods, or pass an openai.OpenAI.")
         seconds = shorter(self._timeout, timeout)
         deadline = Deadline(seconds)
-        create = self._client.embeddings.with_streaming_response.create
         try:
-            with create(**request.body, timeout=seconds, extra_headers=_IDENTITY) as response:
+            answer: Any = self._client.post("/embeddings", cast_to=object, **_posted(request, seconds))
+            with closing(answer.http_response) as response:
                 body = Body(response.status_code, response.headers, request, "openai")
-                for chunk in response.http_response.iter_raw():
+                for chunk in response.iter_raw():
                     if body.add(chunk):
                         break
                     deadline.left()
@@ -60,12 +62,12 @@ class OpenAISDKTransport:
         if isinstance(self._client, openai.OpenAI):
             return await anyio.to_thread.run_sync(self.send, request, timeout)
         seconds = shorter(self._timeout, timeout)
-        create = self._client.embeddings.with_streaming_response.create
         try:
             with anyio.fail_after(seconds):
-                async with create(**request.body, timeout=seconds, extra_headers=_IDENTITY) as response:
+                answer: Any = await self._client.post("/embeddings", cast_to=object, **_posted(request, seconds))
+                async with aclosing(answer.http_response) as response:
                     body = Body(response.status_code, response.headers, request, "openai")
-                    await collect(response.http_response.aiter_raw(), body)
+                    await collect(response.aiter_raw(), body)
                     return body.reply()
         except openai.APIStatusError as error:
             return _reply(error.response)
@@ -88,6 +90,12 @@ class OpenAISDKTransport:
 
     async def aclose(self) -> None:
         """The client is the caller's to close."""
+
+
+def _posted(request: Request, seconds: float) -> dict[str, Any]:
+    """The arguments of `post`; `embeddings.create` has none for redirects, by which texts would go to other hosts."""
+    options = {"headers": _HEADERS, "timeout": seconds, "follow_redirects": False, "security": {"bearer_auth": True}}
+    return {"body": dict(request.body), "options": options}
 
 
 def _is_a(name: str, failure: Exception) -> bool:

@@ -92,6 +92,7 @@ def answering(status, body, headers=""):
 
 
 LONG = b'{"data": [], "more": "' + b"x" * 1_000_000 + b'"}'
+EMPTY = b'{"data": []}'
 GZIP = "content-encoding: gzip\r\n"
 
 
@@ -171,12 +172,34 @@ def test_what_has_no_bound(body, headers, kind, face):
 
 
 @pytest.mark.parametrize(("kind", "face"), OPENAI + VOYAGE)
+def test_redirects(kind, face):
+    """Through openai they are refused. voyageai follows them, and takes the texts along; the key it does not."""
+    seen = []
+
+    def target(server, connection):
+        seen.append(b"".join(read_request(connection)))
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 12\r\n\r\n" + EMPTY)
+
+    with raw_server(target) as other:
+        moved = f"location: http://localhost:{other.port}/\r\n"
+        with raw_server(answering(307, b"", moved)) as server:
+            reply, _ = exchange(kind, face, server, seconds=5)
+    if kind.endswith("openai"):
+        assert reply.status == 307
+        assert seen == []
+    else:
+        (request,) = seen
+        assert TEXT.encode() in request
+        assert KEY.encode() not in request
+
+
+@pytest.mark.parametrize(("kind", "face"), OPENAI + VOYAGE)
 def test_what_the_clients_log(kind, face, caplog):
     """At DEBUG voyageai logs the texts, as the page says. Nobody logs the key."""
     caplog.set_level(logging.DEBUG)
     for name in ("openai", "voyage", "httpx2", "httpcore2", "urllib3"):
         caplog.set_level(logging.DEBUG, logger=name)
-    with raw_server(answering(200, b'{"data": []}')) as server:
+    with raw_server(answering(200, EMPTY)) as server:
         reply, _ = exchange(kind, face, server, seconds=5)
     assert reply.status == 200
     who = {record.name for record in caplog.records if TEXT in record.getMessage()}

@@ -82,6 +82,27 @@ def test_closed_in_the_middle_of_another_tasks_request(loop):
         assert server.accepted == 1
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_closed_and_then_cancelled(loop):
+    """The last request takes the connections with it, though it gets no answer."""
+    gate = Gate()
+
+    async def main(url):
+        transport = transport_to(url)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(transport.asend, REQUEST)
+            await anyio.to_thread.run_sync(gate.asked.wait, 5)
+            await transport.aclose()
+            assert len(transport._loops) == 1
+            tasks.cancel_scope.cancel()
+        assert transport._loops == {}
+        gate.answer.set()
+
+    with raw_server(gate) as server:
+        anyio.run(main, f"http://127.0.0.1:{server.port}", backend=loop)
+        gc.collect()
+
+
 def until(condition):
     deadline = time.monotonic() + 5
     while not condition():
