@@ -6,7 +6,7 @@ Pure, as the flow that it is part of.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -43,7 +43,7 @@ class Flights(Protocol):
 
     @property
     def landed(self) -> int: ...
-    def claim(self, keys: Sequence[bytes], width: int, landed: int) -> Claim: ...
+    def claim(self, keys: Sequence[bytes], width: int, landed: int, declined: Collection[object] = ()) -> Claim: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def through_cache(
 ) -> Flow[tuple[list[Outcome], Cached]]:
     """Fills `rows`, sending only what neither the cache nor another call has."""
     taker = _Taker(plan, rows)
-    flights, cached, outcomes = caching.flights, Cached(), list[Outcome]()
+    flights, cached, outcomes, declined = caching.flights, Cached(), list[Outcome](), set[object]()
     landed = flights.landed
     everything = np.arange(len(rows))
     keys, pending = yield from _take(caching, taker, everything, cached)
@@ -142,7 +142,7 @@ def through_cache(
         # The cache failed: so there are no keys, nothing is kept and nothing is shared.
         return (yield from send(None, None)), cached
     while len(pending):
-        claim = flights.claim([keys[row] for row in pending], taker.width, landed)
+        claim = flights.claim([keys[row] for row in pending], taker.width, landed, declined)
         landed = flights.landed
         try:
             led = pending[list(claim.led)]
@@ -165,6 +165,7 @@ def through_cache(
             row = int(pending[position])
             if outcome is None:
                 handed_over.append(row)
+                declined.add(claim.joined[position])
             elif isinstance(outcome, BaseException):
                 raise _as_own(outcome, plan, row)
             else:

@@ -76,8 +76,9 @@ class SyncDriver:
             case CacheKeep(store, entries):
                 return store.keep(entries)
             case Join(flights):
-                wait(flights)
-                return [_ended(flight) for flight in flights]
+                # What this very thread leads cannot land while it waits, as inside an event loop: taken as handed over.
+                wait([flight for flight in flights if getattr(flight, "thread", None) != threading.get_ident()])
+                return [_ended(flight) if flight.done() else None for flight in flights]
             case Sleep(seconds):
                 if self._stop.wait(seconds):
                     raise _AbandonedError
