@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 
@@ -78,6 +79,8 @@ class Embedder:
         max_attempts: int = 5,
         max_concurrency: int = 4,
     ) -> None:
+        # Taken as a whole, so that no argument can be forgotten where the embedder travels to another process.
+        self._arguments = {name: value for name, value in locals().items() if name != "self"}
         if on_narrow not in get_args(OnNarrow):
             raise ConfigurationError(f"on_narrow must be 'error', 'warn' or 'allow', not {on_narrow!r}.")
         if fetch not in get_args(Fetch):
@@ -87,6 +90,7 @@ class Embedder:
                 raise ConfigurationError(f"{name} must be a positive integer, not {value!r}.")
         spec = _spec(model)
         self._dimensions = _widths(spec, dimensions, on_narrow)
+        self._arguments |= {"model": model if isinstance(model, Provider) else spec, "dimensions": self._dimensions}
         # Only now, so that a width that cannot be had is said before a key is missed.
         self._provider = model if isinstance(model, Provider) else registry.create(spec)
         if truncate_input and not self._provider.truncates_input:
@@ -225,6 +229,22 @@ class Embedder:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The settings travel, neither keys nor connections: on the other side a key is found where it was found here.
+        from mrlclient.cache.address import portable
+
+        cache = self._arguments["cache"]
+        if isinstance(cache, str | Path):
+            cache = portable(cache)
+        return partial(type(self), **self._arguments | {"cache": cache}), ()
+
+    def __copy__(self) -> Self:
+        # Shared, as threads and tasks share it: there is nothing in it to change, and one set of connections to close.
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     def __repr__(self) -> str:
         if not hasattr(self, "_provider"):

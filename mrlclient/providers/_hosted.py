@@ -10,6 +10,7 @@ import re
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from mrlclient.errors import (
@@ -80,6 +81,8 @@ class HostedProvider(Provider):
         super().__init__(model)
         if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
+        self._settings: dict[str, Any] = {"base_url": base_url, "timeout": timeout}
+        self._kept_here = "client" if client is not None else "api_key" if api_key is not None else None
         if client is None:
             self._transport = self._http_transport(api_key, base_url, timeout)
         elif api_key is None and base_url is None:
@@ -133,6 +136,15 @@ class HostedProvider(Provider):
     def _refused_text(self, message: str) -> int | None:
         """Which text of the batch an error's message refuses, if it names one."""
         return None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._kept_here is not None:
+            raise ConfigurationError(
+                f"{type(self).__name__}(..., {self._kept_here}=) is not pickled: a key does not leave the process that it "
+                f"was given to in code. Keep the key in {self.key_variable}, or in the variable that api_key_env= names, "
+                "where every process finds it; or make the provider in the process that uses it."
+            )
+        return partial(type(self), **self._settings), (self.spec,)
 
     @property
     def identity(self) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ class OpenAI(HostedProvider):
     ) -> None:
         super().__init__(model, api_key=api_key, base_url=base_url, timeout=timeout, client=client)
         self._served_name = deployment or self.spec.name
+        self._settings["deployment"] = deployment
 
     @property
     def identity(self) -> tuple[str, ...]:
