@@ -181,8 +181,8 @@ class AsyncDriver:
                 for i, flow in remaining:
                     results[i] = await self.run(flow)
             except (Exception, KeyboardInterrupt, SystemExit) as error:
-                # Not left to the group: asyncio would raise an exit out of the loop here and again in the caller's task,
-                # and close the loop before threads at work for it are told to end.
+                # Not left to the group: asyncio would raise an exit out of the loop here and in the caller's task,
+                # and close the loop before the threads that work for it are told to end.
                 failures.append(error)
                 tasks.cancel_scope.cancel()
 

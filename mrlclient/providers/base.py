@@ -106,8 +106,8 @@ class Provider(ABC):
     def __reduce__(self) -> Any:
         # Left to itself, pickle would take everything along: a key, a connection, a loaded model.
         raise ConfigurationError(
-            f"{type(self).__name__} does not say how it is pickled. Pass the address {self.spec.address!r} to the other "
-            "process instead, or define __reduce__ on the class, without a key in what it returns."
+            f"{type(self).__name__} does not say how it is pickled. Pass the address {self.spec.address!r} to the "
+            "other process instead, or define __reduce__ on the class, without a key in what it returns."
         )
 
     def __repr__(self) -> str:

@@ -71,7 +71,7 @@ class Nomic(LocalProvider):
         self._revision = revision or self.spec.revision
         self._pinned = revision is None
         self._threads = threads or 0
-        self._settings = {"onnx_file": onnx_file, "revision": revision, "threads": threads}
+        self._settings: dict[str, Any] = {"onnx_file": onnx_file, "revision": revision, "threads": threads}
         for file in (_TOKENIZER, onnx_file) if self._folder else ():
             if not (self._folder / file).is_file():  # type: ignore[operator]  # a folder, or the loop is empty
                 raise ConfigurationError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import threading
 import time
 from functools import partial
@@ -46,7 +45,7 @@ def check(rows, texts):
 
 def sockets():
     """How many sockets this process has open."""
-    kinds = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    kinds = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     return sum(kind.startswith("socket:") for kind in kinds)
 
 
