@@ -6,7 +6,7 @@ Pure, as the flow that it is part of.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,7 +45,7 @@ class Flights(Protocol):
 
     @property
     def landed(self) -> int: ...
-    def claim(self, keys: Sequence[bytes], width: int, landed: int) -> Claim: ...
+    def claim(self, keys: Sequence[bytes], width: int, landed: int, declined: Collection[object] = ()) -> Claim: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def cache_fields(plan: Plan, identity: Sequence[str]) -> tuple[str, ...]:
 def through_cache(call: Call, caching: Caching, send: Send) -> Flow[None]:
     """Gets a call's rows, sending only for what neither the cache nor another call has."""
     taker, flights = _Taker(call), caching.flights
-    call.cached = Cached()
+    call.cached, declined = Cached(), set[object]()
     landed = flights.landed
     keys, pending = yield from _take(caching, taker, np.arange(len(call.rows)))
     if keys is None:
@@ -98,7 +98,7 @@ def through_cache(call: Call, caching: Caching, send: Send) -> Flow[None]:
         yield from send(call, None)
         return
     while len(pending):
-        claim = flights.claim([keys[row] for row in pending], taker.width, landed)
+        claim = flights.claim([keys[row] for row in pending], taker.width, landed, declined)
         landed = flights.landed
         try:
             led = pending[list(claim.led)]
@@ -122,6 +122,7 @@ def through_cache(call: Call, caching: Caching, send: Send) -> Flow[None]:
             row = int(pending[position])
             if outcome is None:
                 handed_over.append(row)
+                declined.add(claim.joined[position])
             elif isinstance(outcome, MRLError):
                 _fail_as_another(call, row, outcome)
             else:

@@ -75,8 +75,9 @@ class SyncDriver:
             case CacheKeep(store, entries):
                 return store.keep(entries)
             case Join(flights):
-                wait(flights)
-                return [_ended(flight) for flight in flights]
+                # What this very thread leads cannot land while it waits, as inside an event loop: taken as handed over.
+                wait([flight for flight in flights if getattr(flight, "thread", None) != threading.get_ident()])
+                return [_ended(flight) if flight.done() else None for flight in flights]
             case Wait(future, timeout):
                 wait([future], timeout)
                 return future.done()
@@ -184,21 +185,24 @@ class AsyncDriver:
             return [await self.run(flow) for flow in flows]
         results: list[Any] = [None] * len(flows)
         remaining = iter(enumerate(flows))
+        failures: list[BaseException] = []
 
         async def work() -> None:
-            for i, flow in remaining:
-                results[i] = await self.run(flow)
+            try:
+                for i, flow in remaining:
+                    results[i] = await self.run(flow)
+            except (Exception, KeyboardInterrupt, SystemExit) as error:
+                # Not left to the group: asyncio would raise an exit out of the loop here and in the caller's task,
+                # and close the loop before the threads that work for it are told to end.
+                failures.append(error)
+                tasks.cancel_scope.cancel()
 
-        failure: BaseException | None = None
-        try:
-            async with anyio.create_task_group() as tasks:
-                for _ in range(min(limit, len(flows))):
-                    tasks.start_soon(work)
-        except BaseExceptionGroup as group:
-            failure = _first(group)
-        if failure is not None:
-            # Raised out here, so that the group is not its context.
-            raise failure
+        async with anyio.create_task_group() as tasks:
+            for _ in range(min(limit, len(flows))):
+                tasks.start_soon(work)
+        if failures:
+            # Raised out here, so that no cancellation is its context.
+            raise failures.pop(0)
         return results
 
 
@@ -223,9 +227,3 @@ async def _landing(flight: Future[Any]) -> None:
 
     flight.add_done_callback(tell)
     await landed.wait()
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

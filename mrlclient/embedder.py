@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from mrlclient.call import Call, OnError
 from mrlclient.canary import Canary
@@ -94,6 +95,8 @@ class Embedder:
         max_concurrency: int = 4,
         deadline: float = 600.0,
     ) -> None:
+        # Taken as a whole, so that no argument can be forgotten where the embedder travels to another process.
+        self._arguments = {name: value for name, value in locals().items() if name != "self"}
         _check_choice("on_narrow", on_narrow, get_args(OnNarrow))
         _check_choice("fetch", fetch, get_args(Fetch))
         for name, value in (("max_attempts", max_attempts), ("max_concurrency", max_concurrency)):
@@ -112,6 +115,8 @@ class Embedder:
             specs.append(spec_of(query_model))
         check_space(specs)
         widths = widths_of(specs, dimensions, on_narrow)
+        # The environment of another process may name another default.
+        self._arguments |= {"model": specs[0] if model is None or isinstance(model, str) else model}
         # Only now, so that a width that cannot be had is said before a key is missed.
         limits = Limits() if limits is None else limits
         policy = Policy(RetryPolicy(max_attempts), deadline, max_concurrency, on_narrow)
@@ -258,6 +263,22 @@ class Embedder:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The settings travel, neither keys nor connections: on the other side a key is found where it was found here.
+        from mrlclient.cache.address import portable
+
+        cache = self._arguments["cache"]
+        if isinstance(cache, str | Path):
+            cache = portable(cache)
+        return partial(type(self), **self._arguments | {"cache": cache}), ()
+
+    def __copy__(self) -> Self:
+        # Shared, as threads and tasks share it: there is nothing in it to change, and one set of connections to close.
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     def __repr__(self) -> str:
         if not hasattr(self, "_engine"):

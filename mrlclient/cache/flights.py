@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,11 +16,17 @@ if TYPE_CHECKING:
 
 
 class Flight(Future["NDArray[np.float32] | None"]):
-    """A row under way: it lands as (w,) float32, fails with an error of ours, or lands as None, which hands it over."""
+    """A row under way: it lands as (w,) float32, fails with an error of ours, or lands as None, which hands it over.
+
+    Attributes:
+        width: Numbers that it brings.
+        thread: The thread of the call that leads it.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
+        self.thread = threading.get_ident()
 
 
 @dataclass(slots=True)
@@ -72,25 +79,28 @@ class Flights:
         self._lock = threading.Lock()
         self._under_way: dict[bytes, Flight] = {}
         self._landed = 0
+        self._pid = os.getpid()
 
     @property
     def landed(self) -> int:
         """How many flights have ended so far."""
         return self._landed
 
-    def claim(self, keys: Sequence[bytes], width: int, landed: int) -> Claim:
+    def claim(self, keys: Sequence[bytes], width: int, landed: int, declined: Collection[object] = ()) -> Claim:
         """Leads what nobody leads yet, and joins the flights that are wide enough.
 
         Args:
             keys: What is missing, all different.
             width: The width that is needed.
             landed: `landed` as it was before the cache was looked at.
+            declined: Flights that this call cannot wait for.
         """
+        self._leave_to_parent()
         with self._lock:
             claim = Claim(self, keys, [], {}, self._landed != landed)
             for position, key in enumerate(keys):
                 flight = self._under_way.get(key)
-                if flight is not None and flight.width >= width:
+                if flight is not None and flight.width >= width and flight not in declined:
                     claim.joined[position] = flight
                     continue
                 claim.led.append(position)
@@ -100,7 +110,13 @@ class Flights:
 
     def leave(self, key: bytes, flight: Flight) -> None:
         """Takes an ended flight out. By now its row is in the cache, where whoever comes next finds it."""
+        self._leave_to_parent()
         with self._lock:
             if self._under_way.get(key) is flight:
                 del self._under_way[key]
             self._landed += 1
+
+    def _leave_to_parent(self) -> None:
+        """After a fork the parent's flights are forgotten: they land in its threads, which are not in this process."""
+        if self._pid != os.getpid():
+            self._pid, self._lock, self._under_way = os.getpid(), threading.Lock(), {}

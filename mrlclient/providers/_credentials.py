@@ -37,6 +37,13 @@ class Secret:
         raise TypeError("A key is not pickled. Make the provider anew where it is needed.")
 
 
+def hidden(api_key: str | None) -> Secret | None:
+    """A key that was given in code, from here on out of sight; whoever was given it deletes his own name for it."""
+    if api_key is None or isinstance(api_key, str):
+        return None if api_key is None else Secret(api_key)
+    raise ConfigurationError(f"api_key must be a string, not {type(api_key).__name__}.")
+
+
 class Bearer(httpx2.Auth):
     """Sets the header on the way out, so that the key is in no local variable or header mapping of ours."""
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import email.utils
+import html
 import json
 import math
 import os
 import re
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from mrlclient.errors import (
@@ -60,15 +63,18 @@ _BYTES_PER_VECTOR = 256
 #: Characters of a server's words that are quoted at most.
 _MAX_QUOTE = 400
 
-#: As many characters in a row that stand in a text too are taken for an echo of it; a shorter text, whole.
-_ECHO, _SHORTEST_ECHO = 16, 4
+#: As many characters in a row that stand in a text, or in the key, are taken for an echo of it; a shorter one, whole.
+_ECHO, _KEY_ECHO, _SHORTEST_ECHO = 16, 8, 4
+
+_CODE = re.compile(r"[\w.-]{1,64}")
 
 _PLACE = re.compile(r"\[\d+\]| at index \d+")
 
 #: A name, as models have them.
 _MODEL_NAME = re.compile(r"[\w./:@-]{1,80}")
 
-_LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pa|al)-[\w*-]+")
+#: A key by its beginning, or anything long and random: another's key, a token, a text in base64.
+_LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pa|al)-[\w*-]+|(?=\S*[a-z])(?=\S*[A-Z])(?=\S*\d)[\w+/=-]{24,}")
 
 
 class HostedProvider(Provider):
@@ -90,7 +96,7 @@ class HostedProvider(Provider):
         self,
         model: str | ModelSpec,
         *,
-        api_key: str | None,
+        key: Secret | None,
         api_key_env: str | None,
         base_url: str | None,
         timeout: float,
@@ -101,10 +107,16 @@ class HostedProvider(Provider):
         self._served_name = self.spec.name
         if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
+        if api_key_env is not None and (key is not None or not isinstance(api_key_env, str)):
+            raise ConfigurationError("Pass api_key, or api_key_env with the name of an environment variable.")
+        self._settings: dict[str, Any] = {"api_key_env": api_key_env, "base_url": base_url, "timeout": timeout}
+        self._kept_here = "client" if client is not None else "api_key" if key is not None else None
         if client is None:
-            self._transport = self._http_transport(api_key, api_key_env, base_url, timeout)
-        elif api_key is None and api_key_env is None and base_url is None:
+            self._key = self._find_key(api_key_env, base_url) if key is None else key
+            self._transport = self._http_transport(base_url, timeout)
+        elif key is None and api_key_env is None and base_url is None:
             self._transport = self._sdk_transport(client, timeout)
+            self._key = Secret(str(client.api_key))
         else:
             raise ConfigurationError("Pass client, or a key and base_url: the client has its own.")
 
@@ -112,25 +124,23 @@ class HostedProvider(Provider):
     def _sdk_transport(self, client: Any, timeout: float) -> Transport:
         """The transport over the vendor's own client."""
 
-    def _http_transport(
-        self, api_key: str | None, api_key_env: str | None, base_url: str | None, timeout: float
-    ) -> Transport:
-        for name, value in (("api_key", api_key), ("api_key_env", api_key_env)):
-            if value is not None and not isinstance(value, str):
-                raise ConfigurationError(f"{name} must be a string, not {type(value).__name__}.")
-        if api_key is not None and api_key_env is not None:
-            raise ConfigurationError("Pass api_key or api_key_env, not both.")
-        if api_key is None and api_key_env is None and base_url is not None:
+    def _find_key(self, api_key_env: str | None, base_url: str | None) -> Secret:
+        """The key out of the environment."""
+        if api_key_env is None and base_url is not None:
             # A key belongs to its origin: the vendor's is not carried to another.
             raise MissingCredentialsError(
                 f"base_url is given without its key. Pass api_key or api_key_env too: {self.key_variable} is not sent "
                 "to another host."
             )
-        variable = self.key_variable if api_key_env is None else api_key_env
-        key = Secret(os.environ.get(variable, "").strip() if api_key is None else api_key)
-        if api_key is None and not key.reveal():
+        variable = api_key_env or self.key_variable
+        key = Secret(os.environ.get(variable, "").strip())
+        if not key.reveal():
             alternative = ", or pass api_key=" if api_key_env is None else ""
             raise MissingCredentialsError(f"No key for {self.name}. Set {variable}{alternative}.", variable=variable)
+        return key
+
+    def _http_transport(self, base_url: str | None, timeout: float) -> Transport:
+        key, variable = self._key, self._settings["api_key_env"] or self.key_variable
         if not key.is_sendable():
             raise MissingCredentialsError(
                 f"The key for {self.name} is empty, or holds blanks, control characters or others outside ASCII.",
@@ -157,6 +167,15 @@ class HostedProvider(Provider):
     def _refused_text(self, message: str) -> int | None:
         """Which text of the batch an error's message refuses, if it names one."""
         return None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._kept_here is not None:
+            raise ConfigurationError(
+                f"{type(self).__name__}(..., {self._kept_here}=) is not pickled: a key that was given in code does not "
+                f"leave the process. Keep it in {self.key_variable}, or in the variable that api_key_env= names, where "
+                "every process finds it; or make the provider in the process that uses it."
+            )
+        return partial(type(self), **self._settings), (self.spec,)
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -218,23 +237,24 @@ class HostedProvider(Provider):
     def _error(self, reply: Reply, batch: Batch) -> MRLError:
         """Our error for a reply that is not 200."""
         said, code, parameter = self._read_error(reply)
+        sent = _Sent(batch.texts, self._key.reveal() if self._key else "")
         index = self._refused_text(said) if reply.status == 400 else None
         if index is not None and index < len(batch.texts):
             # The server counts within the batch; the caller's own index is put before.
             said = _PLACE.sub("", said)
-            return InputError(f"{self.name} refused it{_quoted(said, batch)}", index=index)
+            return InputError(f"{self.name} refused it{sent.quoted(said)}", index=index)
         status = reply.status
         wait = _retry_after(reply.headers)
         kind, retryable = _classify(status, code)
         retryable = retryable and reply.headers.get("x-should-retry") != "false"
-        message = f"{self.name} answered {status}{_quoted(said, batch)}"
+        message = f"{self.name} answered {status}{sent.quoted(said)}"
         if wait is not None and retryable:
             message += f" (it asks to wait {wait:g} s)"
         return kind(
             message,
             provider=self.name,
             status=status,
-            code=code,
+            code=sent.code(code),
             request_id=reply.headers.get("x-request-id"),
             retryable=retryable,
             retry_after=wait,
@@ -290,19 +310,44 @@ def _name(model: str | None) -> str:
     return f", {model!r}" if model is not None and _MODEL_NAME.fullmatch(model) else ""
 
 
-def _quoted(message: str, batch: Batch) -> str:
-    """A server's words, cut to a line, without keys; nothing at all where they may echo a text."""
-    line = _LOOKS_LIKE_A_KEY.sub("…", " ".join(message.split()))
-    if len(line) > _MAX_QUOTE:
-        line = line[:_MAX_QUOTE] + "…"
-    texts = [" ".join(text.split()) for text in batch.texts]
-    # A server may shorten a text, or escape it as JSON does, so every stretch of its words is looked for.
-    haystack = "\n".join([*texts, *(json.dumps(text) for text in texts)])
-    stretches = {line[i : i + _ECHO] for i in range(len(line) - _ECHO + 1)}
-    echoed = any(stretch in haystack for stretch in stretches) or any(
-        text in line for text in texts if _SHORTEST_ECHO <= len(text) < _ECHO
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What was sent, and must not come back in the words of an error."""
+
+    texts: Sequence[str] = field(repr=False)
+    key: str = field(repr=False)
+
+    def quoted(self, message: str) -> str:
+        """A server's words, cut to a line, without keys; nothing at all where they may echo what was sent."""
+        line = " ".join(message.split())
+        if _echoes(line, self.texts, _ECHO) or _echoes(line, [self.key], _KEY_ECHO):
+            return ""
+        line = _LOOKS_LIKE_A_KEY.sub("…", line[: 2 * _MAX_QUOTE])
+        if len(line) > _MAX_QUOTE:
+            line = line[:_MAX_QUOTE] + "…"
+        return f": {line}" if line else ""
+
+    def code(self, code: str | None) -> str | None:
+        """A server's code, where it is one: a word that echoes nothing."""
+        if code is None or not _CODE.fullmatch(code) or _LOOKS_LIKE_A_KEY.search(code):
+            return None
+        # A text of one word, such as "quota", is a part of many codes.
+        texts = [text for text in self.texts if len(text) >= _ECHO]
+        return None if _echoes(code, texts, _ECHO) or _echoes(code, [self.key], _KEY_ECHO) else code
+
+
+def _echoes(line: str, sent: Sequence[str], length: int) -> bool:
+    """Whether a server's words may hold `length` characters of what was sent, or a shorter text whole."""
+    # As much as is quoted, and what a key that is cut out of it may make room for.
+    line = line[: 2 * _MAX_QUOTE].casefold()
+    said = [" ".join(text.split()) for text in sent]
+    # A server may shorten a text, or escape it as JSON or HTML does, so every stretch of its words is looked for.
+    forms = [said, map(json.dumps, said), map(html.escape, said)]
+    haystack = "\n".join(text for form in forms for text in form).casefold()
+    stretches = {line[i : i + length] for i in range(len(line) - length + 1)}
+    return any(stretch in haystack for stretch in stretches) or any(
+        text.casefold() in line for text in said if _SHORTEST_ECHO <= len(text) < length
     )
-    return f": {line}" if line and not echoed else ""
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -100,6 +100,11 @@ class HTTPTransport:
         problem = type(failure).__name__
         if isinstance(failure, httpx2.ProxyError) and str(failure).startswith("407"):
             return ProviderConnectionError(f"{name}: the proxy asks for a login ({failure})", provider=name)
+        if isinstance(failure, httpx2.ProtocolError):
+            # Its text may quote the head of the answer, in which a server can say what it was sent.
+            return ProviderConnectionError(
+                f"{name}: {problem}: the answer was cut off, or is not HTTP", provider=name, retryable=True
+            )
         if isinstance(failure, httpx2.TransportError | OSError) and not _is_certificate_failure(failure):
             # A transport error's text is about sockets, and holds neither key nor body.
             return ProviderConnectionError(f"{name}: {problem}: {failure}", provider=name, retryable=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -129,6 +130,13 @@ class Provider(ABC):
         """The same for the running event loop, where connections belong to it."""
         self.close()
 
+    def __reduce__(self) -> Any:
+        # Left to itself, pickle would take everything along: a key, a connection, a loaded model.
+        raise ConfigurationError(
+            f"{type(self).__name__} does not say how it is pickled. Pass the address {self.spec.address!r} to the "
+            "other process instead, or define __reduce__ on the class, without a key in what it returns."
+        )
+
     def __repr__(self) -> str:
         spec = getattr(self, "spec", None)
         return f"{type(self).__name__}({'...' if spec is None else repr(spec.name)})"
@@ -151,6 +159,7 @@ class LocalProvider(Provider):
     def __init__(self, model: str | ModelSpec) -> None:
         super().__init__(model)
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         self._model: Any = None
 
     @abstractmethod
@@ -163,6 +172,9 @@ class LocalProvider(Provider):
 
     def _loaded(self) -> Any:
         """The model, loaded once, by whichever thread needs it first."""
+        if self._pid != os.getpid():
+            # Another thread may have held the lock at the fork, and is not in this process to let go of it.
+            self._pid, self._lock = os.getpid(), threading.Lock()
         with self._lock:
             if self._model is None:
                 problem = ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,18 @@ class Nomic(LocalProvider):
         self._revision = revision or self.spec.revision
         self._pinned = revision is None
         self._threads = threads or 0
+        self._settings: dict[str, Any] = {"onnx_file": onnx_file, "revision": revision, "threads": threads}
         for file in (_TOKENIZER, onnx_file) if self._folder else ():
             if not (self._folder / file).is_file():  # type: ignore[operator]  # a folder, or the loop is empty
                 raise ConfigurationError(
                     f"model_path={str(self._folder)!r} has no {file}. It must be laid out as the hub's folder: "
                     f"{_TOKENIZER} and {onnx_file}."
                 )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process may run in another folder.
+        folder = None if self._folder is None else self._folder.absolute()
+        return partial(type(self), model_path=folder, **self._settings), (self.spec,)
 
     @property
     def identity(self) -> tuple[str, ...]:

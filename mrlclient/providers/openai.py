@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mrlclient.models import ModelSpec
 from mrlclient.plan import Batch
+from mrlclient.providers._credentials import hidden
 from mrlclient.providers._exchange import Transport
 from mrlclient.providers._hosted import HostedProvider
 
@@ -57,10 +58,12 @@ class OpenAI(HostedProvider):
         client: openai.OpenAI | openai.AsyncOpenAI | None = None,
         deployment: str | None = None,
     ) -> None:
-        super().__init__(
-            model, api_key=api_key, api_key_env=api_key_env, base_url=base_url, timeout=timeout, client=client
-        )
+        key = hidden(api_key)
+        # A frame shows its variables to whoever prints a traceback with them.
+        del api_key
+        super().__init__(model, key=key, api_key_env=api_key_env, base_url=base_url, timeout=timeout, client=client)
         self._served_name = deployment or self.spec.name
+        self._settings["deployment"] = deployment
 
     @property
     def identity(self) -> tuple[str, ...]:

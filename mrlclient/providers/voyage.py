@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mrlclient.models import ModelSpec
 from mrlclient.plan import Batch
+from mrlclient.providers._credentials import hidden
 from mrlclient.providers._exchange import Transport
 from mrlclient.providers._hosted import HostedProvider
 
@@ -56,9 +57,10 @@ class Voyage(HostedProvider):
         timeout: float = 60.0,
         client: Client | AsyncClient | None = None,
     ) -> None:
-        super().__init__(
-            model, api_key=api_key, api_key_env=api_key_env, base_url=base_url, timeout=timeout, client=client
-        )
+        key = hidden(api_key)
+        # A frame shows its variables to whoever prints a traceback with them.
+        del api_key
+        super().__init__(model, key=key, api_key_env=api_key_env, base_url=base_url, timeout=timeout, client=client)
 
     def _sdk_transport(self, client: Any, timeout: float) -> Transport:
         from mrlclient.providers._voyage_sdk import VoyageSDKTransport

@@ -48,6 +48,9 @@ class WordLlama(LocalProvider):
     def __init__(self, model: str | ModelSpec = "l2-supercat-256") -> None:
         super().__init__(model)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.spec,)
+
     @property
     def identity(self) -> tuple[str, ...]:
         # Imported here: it costs as much as the rest of a first call.
