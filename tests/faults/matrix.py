@@ -30,7 +30,7 @@ TEXTS = ("a first text, which nobody else may see", "a second text, as private",
 ADDRESSES = {"openai": MODEL, "voyage": "voyage:voyage-4"}
 
 #: A call that takes longer than this is taken to hang, in seconds.
-_HANGS = 20.0
+_HANGS = 10.0
 
 Kind = Literal["right", "typed", "wrong", "foreign", "hung"]
 

@@ -1,4 +1,4 @@
-"""A server on a bare socket, for what no HTTP server can be brought to do, and the right answer to build wrong ones of."""
+"""A server on a bare socket, for what no HTTP server can be brought to do, and the right answer to spoil."""
 
 from __future__ import annotations
 

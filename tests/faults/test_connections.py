@@ -1,4 +1,4 @@
-"""N1: connections that are refused, reset or ended, at any byte. Retried within bounds; one that passes costs nothing."""
+"""N1: connections refused, reset or ended, at any byte. Retried within bounds; one that passes costs nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""N1: an answer that nobody asked for, in one piece with the one that was asked for. It must not answer the next call."""
+"""N1: an answer nobody asked for, in one piece with one that was asked for. It must not answer the next call."""
 
 from __future__ import annotations
 
