@@ -187,6 +187,6 @@ def test_fuzzed(start, face, emulator):
 
 
 @pytest.mark.soak
-def test_fuzzed_5000_times(face, emulator):
-    for seed in range(FUZZED, FUZZED + 5000):
+def test_fuzzed_1500_times(face, emulator):
+    for seed in range(FUZZED, FUZZED + 1500):
         harmless_or_refused(seed, face, emulator)
