@@ -83,7 +83,7 @@ BOMBS: dict[str, tuple[Script, int | None, int]] = {
     "deflate": (_packed("deflate", 200), None, 3),
     "brotli": (_packed("br", 200), None, 3),
     "gzip in an error": (_packed("gzip", 500), 500, 5),
-    "brotli in an error": (_packed("br", 400), 400, 1),
+    "brotli in an error": (_packed("br", 404), 404, 1),
     "a length of 2 GB": (_blanks(200, 2048), None, 3),
     "an error of 50 MB": (_blanks(503, 50), 503, 5),
     "a chunk of 4 GB": (_endless_chunk, None, 3),

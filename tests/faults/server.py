@@ -10,9 +10,13 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlclient import ModelSpec, OpenAI
 from mrlclient.testing.emulator import emulator_vector
 
 MODEL = "openai:text-embedding-3-small"
@@ -169,3 +173,33 @@ def answer_well(connection: Connection) -> None:
     """Answers every request of a connection as it should be."""
     while request := connection.read_request():
         connection.send(right_answer(request))
+
+
+# --- a model of two numbers, where many texts have to be cheap
+
+#: The texts of the tiny model are hexadecimal numbers below this.
+TINY_TEXTS = 2**20
+
+
+def tiny_rows(numbers: Iterable[int]) -> NDArray[np.float32]:
+    """(n, 2) float32: a direction for each number, far enough from its neighbours'."""
+    angles = np.fromiter(numbers, dtype=np.float64) * (2 * np.pi / TINY_TEXTS)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("<f4")
+
+
+def tiny_answer(texts: Sequence[str]) -> bytes:
+    """The answer for these texts, last row first."""
+    rows = tiny_rows(int(text, 16) for text in texts)
+    data = [{"index": i, "embedding": base64.b64encode(row.tobytes()).decode()} for i, row in enumerate(rows)]
+    return http(json.dumps({"data": data[::-1], "model": "tiny"}).encode())
+
+
+def tiny_provider(url: str) -> OpenAI:
+    return OpenAI(
+        ModelSpec(provider="openai", name="tiny", native_dimensions=2, matryoshka=False), api_key=KEY, base_url=url
+    )
+
+
+def texts_of(request: bytes) -> list[str]:
+    """The texts of a request."""
+    return json.loads(request.partition(b"\r\n\r\n")[2])["input"]

@@ -29,6 +29,9 @@ _OTHERS: dict[int, type[MRLError]] = {
     429: RateLimitError,
 }
 
+#: Of several, the refused one would be looked for.
+_TEXT = ("a first text, which nobody else may see",)
+
 _SECRET = {"error": {"message": "Invalid: a first text, which nobody else may see", "code": "c"}, "detail": "d"}
 
 #: Bodies that come with an error, each good for any status.
@@ -65,8 +68,7 @@ def case(status: int, body: str) -> Case:
         expects=kind_of(status),
         attempts=4 if status in RETRIED else 1,
         max_attempts=4,
-        # One text: of several, the refused one would be looked for.
-        texts=("a first text, which nobody else may see",),
+        texts=_TEXT,
         says=str(status),
     )
 
@@ -83,9 +85,15 @@ def once(status: int) -> Case:
 
 
 def refusal(name: str, fault: Fault, kind: type[MRLError], attempts: int, says: str = "") -> Case:
-    lasting = Fault(status=fault.status, body=fault.body, headers=fault.headers, times=99)
     return Case(
-        row="N9", name=name, inject=of_emulator(lasting), expects=kind, attempts=attempts, max_attempts=4, says=says
+        row="N9",
+        name=name,
+        inject=of_emulator(Fault(status=fault.status, body=fault.body, headers=fault.headers, times=99)),
+        expects=kind,
+        attempts=attempts,
+        max_attempts=4,
+        texts=_TEXT,
+        says=says,
     )
 
 

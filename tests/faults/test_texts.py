@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import random
 import sys
 import unicodedata
@@ -11,10 +9,10 @@ import unicodedata
 import numpy as np
 import pytest
 
-from mrlclient import Embedder, InputError, ModelSpec, OpenAI
+from mrlclient import Embedder, InputError
 from mrlclient.cache import MemoryCache
 from tests.faults.matrix import TEXTS, Case, check, embed, expected_rows, named, of_emulator, provider_at
-from tests.faults.server import KEY, MODEL, Connection, http, serving
+from tests.faults.server import MODEL, TINY_TEXTS, Connection, serving, texts_of, tiny_answer, tiny_provider, tiny_rows
 
 COUNT = 1000
 
@@ -141,26 +139,16 @@ def test_a_long_text_is_never_cut_without_a_word(face, emulator):
     assert emulator.requests[0].body["truncation"] is False
 
 
-def tiny_rows(numbers: np.ndarray) -> np.ndarray:
-    """(n, 2) float32: a direction for each number below 2 ** 20, far enough from its neighbours'."""
-    angles = numbers * (2 * np.pi / 2**20)
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("<f4")
-
-
-def answer_tiny(connection: Connection) -> None:
-    while request := connection.read_request():
-        texts = json.loads(request.partition(b"\r\n\r\n")[2])["input"]
-        rows = tiny_rows(np.array([int(text, 16) for text in texts]))
-        data = [{"index": i, "embedding": base64.b64encode(row.tobytes()).decode()} for i, row in enumerate(rows)]
-        connection.send(http(json.dumps({"data": data[::-1], "model": "tiny"}).encode()))
-
-
 @pytest.mark.soak
 def test_a_million_tiny_texts(face):
     """2 ** 20 of them, and two thousand again: each goes out once, and all rows are there, in their order."""
-    numbers = np.concatenate([np.arange(2**20), np.arange(0, 2**20, 512)])
-    spec = ModelSpec(provider="openai", name="tiny", native_dimensions=2, matryoshka=False)
-    with serving(answer_tiny) as server, Embedder(OpenAI(spec, api_key=KEY, base_url=server.url)) as embedder:
+    numbers = [*range(TINY_TEXTS), *range(0, TINY_TEXTS, 512)]
+
+    def script(connection: Connection) -> None:
+        while request := connection.read_request():
+            connection.send(tiny_answer(texts_of(request)))
+
+    with serving(script) as server, Embedder(tiny_provider(server.url)) as embedder:
         rows = embed(embedder, face, [f"{number:x}" for number in numbers])
     np.testing.assert_allclose(rows, tiny_rows(numbers), atol=1e-6)
-    assert len(server.received) == 2**20 / 2048
+    assert len(server.received) == TINY_TEXTS / 2048
