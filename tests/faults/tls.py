@@ -15,8 +15,6 @@ from unittest.mock import patch
 
 import trustme
 
-from mrlclient.providers._http import _tls_context
-
 Certificate = Literal["good", "self-signed", "of an unknown authority", "of another host", "expired", "not yet valid"]
 
 _HOST = "127.0.0.1"
@@ -60,8 +58,4 @@ def trusted(**environment: str) -> Iterator[None]:
         file = Path(folder) / "authority.pem"
         file.write_bytes(_authority("ours").cert_pem.bytes())
         os.environ["SSL_CERT_FILE"] = str(file)
-        _tls_context.cache_clear()
-        try:
-            yield
-        finally:
-            _tls_context.cache_clear()
+        yield
