@@ -356,16 +356,23 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     if not seconds > 0:
         seconds = _number(headers.get("retry-after"))
     if not seconds > 0:
-        try:
-            date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-        except ValueError:
-            return None
-        seconds = date.timestamp() - time.time()
+        # By the server's own clock, where it says what that is: this machine's may be wrong.
+        now = _date(headers.get("date"))
+        seconds = _date(headers.get("retry-after")) - (time.time() if math.isnan(now) else now)
     return seconds if 0 < seconds < math.inf else None
 
 
 def _number(value: str | None) -> float:
     try:
-        return float(value or "nan")
+        # Python would read 1_0 as ten.
+        return math.nan if value is None or "_" in value else float(value)
     except ValueError:
+        return math.nan
+
+
+def _date(value: str | None) -> float:
+    try:
+        return email.utils.parsedate_to_datetime(value or "").timestamp()
+    except (ValueError, OverflowError, OSError):
+        # The last two for years that a clock cannot hold.
         return math.nan

@@ -50,11 +50,19 @@ def _parse(body: bytes) -> Any:
     reason = ""
     try:
         # Decoded strictly: json would guess the encoding, and a byte order mark is not JSON.
-        return json.loads(body.decode("utf-8"), parse_constant=refuse_constant)
+        return json.loads(body.decode("utf-8"), parse_constant=refuse_constant, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         # The decoder's error holds the whole body, so ours is raised outside.
         reason = "it is not JSON" if body else "it is empty"
     raise _UnusableError(reason)
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Of a name that stands twice, nobody knows which value is meant; json would take the last."""
+    made = dict(members)
+    if len(made) != len(members):
+        raise _UnusableError("a name stands twice in an object")
+    return made
 
 
 def _decode(answer: Any, count: int, provider: str) -> Answer:

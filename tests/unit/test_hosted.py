@@ -112,8 +112,13 @@ def test_any_error_body_is_survived(body):
         ({"retry-after-ms": "250"}, 0.25),
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
-        *(({"retry-after": nonsense}, None) for nonsense in ("0", "-5", "nan", "inf", "1e999", "soon", "", "1 2")),
+        *(
+            ({"retry-after": nonsense}, None)
+            for nonsense in ("0", "-5", "nan", "inf", "1e999", "soon", "", "1 2", "1_0")
+        ),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:09 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 9.0),
+        ({"retry-after": "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"}, None),
     ],
 )
 def test_retry_after(headers, expected):

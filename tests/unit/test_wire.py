@@ -105,3 +105,10 @@ def test_what_cannot_be_used(name, as_bytes):
     assert error.retryable
     assert "canary" not in str(error)
     assert error.__context__ is None
+
+
+def test_a_name_that_stands_twice():
+    """Whichever value is meant, the other one is wrong; through JSON alone the last would win."""
+    item = b'{"index": 0, "index": 1, "embedding": "%s"}' % GOOD.encode()
+    with pytest.raises(ResponseContractError, match="twice"):
+        decode_embeddings(b'{"data": [%s, {"index": 0, "embedding": "%s"}]}' % (item, GOOD.encode()), 2, "acme")
