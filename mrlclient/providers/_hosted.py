@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import email.utils
-import html
 import json
 import math
 import os
 import re
-import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
 from mrlclient.errors import (
-    AuthenticationError,
-    BadRequestError,
     ConfigurationError,
     InputError,
     MissingCredentialsError,
     ModelMismatchError,
     MRLError,
-    ProviderError,
-    ProviderTimeoutError,
-    QuotaError,
-    RateLimitError,
-    ResponseContractError,
-    Scope,
-    ServerError,
 )
 from mrlclient.limits import Quota, Window, parse_quota
 from mrlclient.models import ModelSpec
@@ -38,20 +25,10 @@ from mrlclient.plan import Batch, Packing
 from mrlclient.providers._credentials import Secret, check_base_url
 from mrlclient.providers._exchange import Reply, Request, Transport
 from mrlclient.providers._http import HTTPTransport
+from mrlclient.providers._quoting import Sent
+from mrlclient.providers._refusals import classify, retry_after, scope_of
 from mrlclient.providers._wire import decode_embeddings
 from mrlclient.providers.base import Provider
-
-#: The same request may succeed later.
-_RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, *range(520, 525), 529})
-
-#: Codes of a 429 that no waiting cures.
-_PERMANENT: dict[str | None, type[ProviderError]] = {
-    "insufficient_quota": QuotaError,
-    "request_too_large": RateLimitError,
-}
-
-#: Codes of a request that is refused for its size.
-_TOO_LARGE = frozenset({"max_tokens_per_request", "TOO_MANY_TOKENS_IN_BATCH", "request_too_large"})
 
 #: Bytes that a number of an answer takes at most, on average over a vector: a sign, "0.", 17 or 18 digits, the comma
 #: and a blank or two make 21 to 24 where a server ignores base64. In base64 it takes 5.34.
@@ -60,21 +37,7 @@ _BYTES_PER_NUMBER = 24
 #: Bytes of an answer around its numbers, for each vector.
 _BYTES_PER_VECTOR = 256
 
-#: Characters of a server's words that are quoted at most.
-_MAX_QUOTE = 400
-
-#: As many characters in a row that stand in a text, or in the key, are taken for an echo of it; a shorter one, whole.
-_ECHO, _KEY_ECHO, _SHORTEST_ECHO = 16, 8, 4
-
-_CODE = re.compile(r"[\w.-]{1,64}")
-
 _PLACE = re.compile(r"\[\d+\]| at index \d+")
-
-#: A name, as models have them.
-_MODEL_NAME = re.compile(r"[\w./:@-]{1,80}")
-
-#: A key by its beginning, or anything long and random: another's key, a token, a text in base64.
-_LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pa|al)-[\w*-]+|(?=\S*[a-z])(?=\S*[A-Z])(?=\S*\d)[\w+/=-]{24,}")
 
 
 class HostedProvider(Provider):
@@ -223,9 +186,11 @@ class HostedProvider(Provider):
         answer = decode_embeddings(reply.body, len(batch.texts), self.name)
         spec = self.spec
         if answer.model not in (None, self._served_name, spec.name, *spec.answers_as):
+            name = self._sent(batch).word(answer.model)
             raise ModelMismatchError(
-                f"{self.name} was asked for {self._served_name!r} and answered as another model{_name(answer.model)}. "
-                "If these are one model, declare it: ModelSpec(..., answers_as=[...]).",
+                f"{self.name} was asked for {self._served_name!r} and answered as another model"
+                + (f", {name!r}" if name else "")
+                + ". If these are one model, declare it: ModelSpec(..., answers_as=[...]).",
                 provider=self.name,
                 status=200,
             )
@@ -234,18 +199,21 @@ class HostedProvider(Provider):
     def quota(self, reply: Reply) -> Quota | None:
         return parse_quota(reply.headers)
 
+    def _sent(self, batch: Batch) -> Sent:
+        return Sent(batch.texts, self._key.reveal())
+
     def _error(self, reply: Reply, batch: Batch) -> MRLError:
         """Our error for a reply that is not 200."""
         said, code, parameter = self._read_error(reply)
-        sent = _Sent(batch.texts, self._key.reveal() if self._key else "")
+        sent = self._sent(batch)
         index = self._refused_text(said) if reply.status == 400 else None
         if index is not None and index < len(batch.texts):
             # The server counts within the batch; the caller's own index is put before.
             said = _PLACE.sub("", said)
             return InputError(f"{self.name} refused it{sent.quoted(said)}", index=index)
         status = reply.status
-        wait = _retry_after(reply.headers)
-        kind, retryable = _classify(status, code)
+        wait = retry_after(reply.headers)
+        kind, retryable = classify(status, code)
         retryable = retryable and reply.headers.get("x-should-retry") != "false"
         message = f"{self.name} answered {status}{sent.quoted(said)}"
         if wait is not None and retryable:
@@ -254,11 +222,11 @@ class HostedProvider(Provider):
             message,
             provider=self.name,
             status=status,
-            code=sent.code(code),
+            code=sent.word(code),
             request_id=reply.headers.get("x-request-id"),
             retryable=retryable,
             retry_after=wait,
-            scope=_scope(status, code, parameter),
+            scope=scope_of(status, code, parameter),
         )
 
     def _read_error(self, reply: Reply) -> tuple[str, str | None, str | None]:
@@ -275,104 +243,3 @@ class HostedProvider(Provider):
 
     async def aclose(self) -> None:
         await self._transport.aclose()
-
-
-def _classify(status: int, code: str | None) -> tuple[type[ProviderError], bool]:
-    """Which error a status is, and whether it may pass."""
-    retryable = status in _RETRYABLE
-    if code in _PERMANENT:
-        return _PERMANENT[code], False
-    if status in (401, 403):
-        return AuthenticationError, retryable
-    if status == 408:
-        return ProviderTimeoutError, retryable
-    if status == 429:
-        return RateLimitError, retryable
-    if 400 <= status < 500:
-        return BadRequestError, retryable
-    if status >= 500:
-        return ServerError, retryable
-    if 300 <= status < 400:
-        # Never followed: the key and the texts would go to whatever host it names.
-        return BadRequestError, False
-    return ResponseContractError, True
-
-
-def _scope(status: int, code: str | None, parameter: str | None) -> Scope:
-    """What is refused: a request may be too large as a whole, or hold a text that the provider does not take."""
-    if status == 413 or code in _TOO_LARGE:
-        return "size"
-    return "text" if status in (400, 422) and parameter in (None, "input") else "request"
-
-
-def _name(model: str | None) -> str:
-    """A model's name to show, unless it does not look like one: a server may send anything."""
-    return f", {model!r}" if model is not None and _MODEL_NAME.fullmatch(model) else ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """What was sent, and must not come back in the words of an error."""
-
-    texts: Sequence[str] = field(repr=False)
-    key: str = field(repr=False)
-
-    def quoted(self, message: str) -> str:
-        """A server's words, cut to a line, without keys; nothing at all where they may echo what was sent."""
-        line = " ".join(message.split())
-        if _echoes(line, self.texts, _ECHO) or _echoes(line, [self.key], _KEY_ECHO):
-            return ""
-        line = _LOOKS_LIKE_A_KEY.sub("…", line[: 2 * _MAX_QUOTE])
-        if len(line) > _MAX_QUOTE:
-            line = line[:_MAX_QUOTE] + "…"
-        return f": {line}" if line else ""
-
-    def code(self, code: str | None) -> str | None:
-        """A server's code, where it is one: a word that echoes nothing."""
-        if code is None or not _CODE.fullmatch(code) or _LOOKS_LIKE_A_KEY.search(code):
-            return None
-        # A text of one word, such as "quota", is a part of many codes.
-        texts = [text for text in self.texts if len(text) >= _ECHO]
-        return None if _echoes(code, texts, _ECHO) or _echoes(code, [self.key], _KEY_ECHO) else code
-
-
-def _echoes(line: str, sent: Sequence[str], length: int) -> bool:
-    """Whether a server's words may hold `length` characters of what was sent, or a shorter text whole."""
-    # As much as is quoted, and what a key that is cut out of it may make room for.
-    line = line[: 2 * _MAX_QUOTE].casefold()
-    said = [" ".join(text.split()) for text in sent]
-    # A server may shorten a text, or escape it as JSON or HTML does, so every stretch of its words is looked for.
-    forms = [said, map(json.dumps, said), map(html.escape, said)]
-    haystack = "\n".join(text for form in forms for text in form).casefold()
-    stretches = {line[i : i + length] for i in range(len(line) - length + 1)}
-    return any(stretch in haystack for stretch in stretches) or any(
-        text.casefold() in line for text in said if _SHORTEST_ECHO <= len(text) < length
-    )
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait: `retry-after-ms`, else seconds, else an HTTP date; nonsense is ignored."""
-    seconds = _number(headers.get("retry-after-ms")) / 1000.0
-    if not seconds > 0:
-        seconds = _number(headers.get("retry-after"))
-    if not seconds > 0:
-        # By the server's own clock, where it says what that is: this machine's may be wrong.
-        now = _date(headers.get("date"))
-        seconds = _date(headers.get("retry-after")) - (time.time() if math.isnan(now) else now)
-    return seconds if 0 < seconds < math.inf else None
-
-
-def _number(value: str | None) -> float:
-    try:
-        # Python would read 1_0 as ten.
-        return math.nan if value is None or "_" in value else float(value)
-    except ValueError:
-        return math.nan
-
-
-def _date(value: str | None) -> float:
-    try:
-        return email.utils.parsedate_to_datetime(value or "").timestamp()
-    except (ValueError, OverflowError, OSError):
-        # The last two for years that a clock cannot hold.
-        return math.nan

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from mrlclient import DimensionsError, catalogue, events
 from mrlclient.dimensions import resolve
 from mrlclient.models import ModelSpec
-from mrlclient.providers._hosted import _classify
+from mrlclient.providers._refusals import classify
 from mrlclient.testing.emulator import FAULTS
 from tests.docs.generated_api import api
 from tests.docs.running import PAGES, ROOT
@@ -181,7 +181,7 @@ def retries() -> str:
         ("429 `Request too large`: one request above the limit per minute", 429, "request_too_large"),
     ]
     for shown, status, code in answers:
-        kind, retryable = _classify(status, code)
+        kind, retryable = classify(status, code)
         groups.setdefault((kind.__name__, retryable), []).append(shown)
     rows = [
         (f"`{kind}`", ", ".join(shown), "yes" if retryable else "no") for (kind, retryable), shown in groups.items()

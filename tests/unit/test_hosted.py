@@ -23,7 +23,7 @@ from mrlclient.dimensions import resolve
 from mrlclient.plan import Batch
 from mrlclient.providers._credentials import Secret, check_base_url
 from mrlclient.providers._exchange import Reply
-from mrlclient.providers._hosted import _retry_after
+from mrlclient.providers._refusals import retry_after
 
 RETRYABLE = {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
 
@@ -121,12 +121,12 @@ def test_any_error_body_is_survived(body):
         ({"retry-after": "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"}, None),
     ],
 )
-def test_retry_after(headers, expected):
-    assert _retry_after(headers) == expected
+def testretry_after(headers, expected):
+    assert retry_after(headers) == expected
 
 
 def test_retry_after_a_date():
-    assert 1.0 < _retry_after({"retry-after": email.utils.formatdate(time.time() + 3, usegmt=True)}) <= 3.0
+    assert 1.0 < retry_after({"retry-after": email.utils.formatdate(time.time() + 3, usegmt=True)}) <= 3.0
 
 
 @pytest.mark.parametrize(
