@@ -197,11 +197,15 @@ class AsyncDriver:
                 failures.append(error)
                 tasks.cancel_scope.cancel()
 
-        async with anyio.create_task_group() as tasks:
-            for _ in range(min(limit, len(flows))):
-                tasks.start_soon(work)
+        try:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(min(limit, len(flows))):
+                    tasks.start_soon(work)
+        except BaseExceptionGroup as group:
+            # Trio delivers an interrupt to the task that waits for the group.
+            failures.append(_first(group))
         if failures:
-            # Raised out here, so that no cancellation is its context.
+            # Raised out here, so that neither a cancellation nor the group is its context.
             raise failures.pop(0)
         return results
 
@@ -227,3 +231,9 @@ async def _landing(flight: Future[Any]) -> None:
 
     flight.add_done_callback(tell)
     await landed.wait()
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
