@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from mrlclient._frames import discreet
 from mrlclient.call import Call, OnError
 from mrlclient.canary import Canary
 from mrlclient.dimensions import Dimensions, OnNarrow
@@ -77,6 +78,7 @@ class Embedder:
         ConfigurationError: If another argument is out of range.
     """
 
+    @discreet
     def __init__(
         self,
         model: Model | None = None,
@@ -150,6 +152,7 @@ class Embedder:
         """The width of the embeddings; the widest of several."""
         return self._engine.widths[0]
 
+    @discreet
     def embed(
         self,
         texts: Iterable[str],
@@ -186,6 +189,7 @@ class Embedder:
         """
         return self._engine.run(self._plan(texts, dimensions, input_type, task, on_error))
 
+    @discreet
     def embed_documents(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Embeds texts to be searched.
 
@@ -197,6 +201,7 @@ class Embedder:
         """
         return self.embed(texts, input_type="document").embeddings
 
+    @discreet
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """Embeds one text to search with.
 
@@ -208,6 +213,7 @@ class Embedder:
         """
         return self.embed([text], input_type="query")[0]
 
+    @discreet
     async def aembed(
         self,
         texts: Iterable[str],
@@ -224,6 +230,7 @@ class Embedder:
         """
         return await self._engine.arun(self._plan(texts, dimensions, input_type, task, on_error))
 
+    @discreet
     async def aembed_documents(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """`embed_documents` for the running event loop: (n, d) float32, C-contiguous, unit rows.
 
@@ -232,6 +239,7 @@ class Embedder:
         """
         return (await self.aembed(texts, input_type="document")).embeddings
 
+    @discreet
     async def aembed_query(self, text: str) -> NDArray[np.float32]:
         """`embed_query` for the running event loop: (d,) float32, unit length.
 

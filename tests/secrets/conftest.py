@@ -8,7 +8,6 @@ import warnings
 import pytest
 
 from mrlclient.testing import Emulator
-from tests.cache.conftest import prefix, server, start_server, url  # noqa: F401  # a real server for caches
 from tests.secrets.scanning import KEY, PLAIN_KEY, heard
 
 #: Loggers of the official clients, which print requests at DEBUG. Left out only where the caller brought the client.

@@ -80,5 +80,6 @@ def check(*things):
         if isinstance(thing, BaseException):
             said += [str(link) for link in chain(thing)] + [repr(link.args) for link in chain(thing)]
             said += [repr(vars(link)) for link in chain(thing)]
+            said += frames(thing)
         for words in said:
             assert not heard(words), words

@@ -40,7 +40,6 @@ CALLS = {
 }
 
 
-@pytest.mark.xfail(reason="`Embedder` is not decorated yet", strict=True)
 @pytest.mark.parametrize("cache", [None, "memory:"])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_errors(call, cache, emulator):
@@ -50,7 +49,6 @@ def test_errors(call, cache, emulator):
     assert silent(caught.value)
 
 
-@pytest.mark.xfail(reason="`Embedder` is not decorated yet", strict=True)
 def test_an_interrupt(emulator):
     """Below ours lie an HTTP client's frames, which hold the request with its key: nothing is left in those either."""
     emulator.faults.append(Fault(delay=3))
@@ -82,7 +80,6 @@ def test_the_callers_own_error_keeps_its_variables():
     assert trace.tb_frame.f_locals["mine"] == "to be looked at"
 
 
-@pytest.mark.xfail(reason="`Embedder` is not decorated yet", strict=True)
 @pytest.mark.parametrize("options", [{"cache": f"redis://me:{PASSWORD}@[nowhere"}, {"max_attempts": 0}])
 def test_a_cache_address_with_a_password(options):
     with pytest.raises(ConfigurationError) as caught:

@@ -121,7 +121,7 @@ def test_any_error_body_is_survived(body):
         ({"retry-after": "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"}, None),
     ],
 )
-def testretry_after(headers, expected):
+def test_retry_after(headers, expected):
     assert retry_after(headers) == expected
 
 
