@@ -175,8 +175,10 @@ def _exchange(effort: _Effort, endpoint: Endpoint, plan: Plan, batch: Batch) -> 
             answer = yield from _request(effort, endpoint, batch)
         except ProviderError as error:
             ending = "limited" if error.status in _OVERLOADED else "failed"
-            if error.status == 429 and error.retry_after is not None:
-                gate.pause(error.retry_after)
+            asked = error.retry_after
+            # A longer wait is an error at once, for whoever comes next as well.
+            if error.status == 429 and asked is not None and asked <= effort.call.policy.retries.max_wait:
+                gate.pause(asked)
             raise
         ending = "ok"
         if answer.tokens is not None:

@@ -17,6 +17,7 @@ import trio
 
 from mrlclient import Embedder, OpenAI, ProviderError
 from mrlclient.drivers import SyncDriver
+from mrlclient.flow import embed
 from mrlclient.testing.emulator import Fault, emulator_vector
 
 MODEL = "openai:text-embedding-3-small"
@@ -142,7 +143,7 @@ def test_a_call_from_within_a_call_waits_for_nothing_of_its_own(emulator):
     """A signal's handler, say: what its thread is getting already cannot come before it returns."""
     with hosted(emulator, cache="memory:") as embedder:
         rows = []
-        send = embedder._provider.send
+        send = embedder._engine.documents.main.provider.send
 
         def interrupted(*arguments):
             if not rows:
@@ -150,7 +151,7 @@ def test_a_call_from_within_a_call_waits_for_nothing_of_its_own(emulator):
                 rows[0] = embedder.embed(["a"]).embeddings
             return send(*arguments)
 
-        embedder._provider.send = interrupted
+        embedder._engine.documents.main.provider.send = interrupted
         check(embedder.embed(["a", "b"]), ["a", "b"])
         check(rows[0], ["a"])
 
@@ -167,7 +168,7 @@ def test_a_cancelled_call_keeps_what_was_finished(backend, emulator, tmp_path):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(embedder.aembed, texts)
                 with anyio.fail_after(20):
-                    while embedder._cache.cache.stats().entries < 2 * EACH:
+                    while embedder._engine.cache.cache.stats().entries < 2 * EACH:
                         await anyio.sleep(0.01)
                 tasks.cancel_scope.cancel()
 
@@ -198,7 +199,7 @@ def test_a_failure_keeps_what_was_finished(backend, emulator, tmp_path):
 def test_an_exit_in_one_of_many_batches_ends_the_loop_and_its_threads(backend, kind, emulator, tmp_path):
     """As from a signal's handler. A thread that were left waiting for work would keep the interpreter from ending."""
     with hosted(emulator, cache=str(tmp_path / "vectors.db")) as embedder:
-        send = embedder._provider.asend
+        send = embedder._engine.documents.main.provider.asend
         calls = []
 
         async def exits(*arguments):
@@ -208,7 +209,7 @@ def test_an_exit_in_one_of_many_batches_ends_the_loop_and_its_threads(backend, k
                 raise kind
             return await send(*arguments)
 
-        embedder._provider.asend = exits
+        embedder._engine.documents.main.provider.asend = exits
         with pytest.raises(kind):
             anyio.run(embedder.aembed, batches(3), backend=backend)
         until = time.monotonic() + 5
@@ -238,13 +239,15 @@ def test_a_closed_coroutine_lets_go(no_socket_left, emulator):
 def test_a_flow_closed_early_hands_over_what_it_led(after, emulator):
     """The generator alone, closed at its look into the cache or at its requests: whoever comes next leads."""
     with hosted(emulator, cache="memory:") as embedder:
-        flow = embedder._flow(["a", "b"], None, None, None)
+        engine = embedder._engine
+        call = engine.plan(["a", "b"], None, None, None, "raise")
+        flow = embed(call, engine._caching(call))
         operation = next(flow)
-        driver = SyncDriver(embedder._provider)
+        driver = SyncDriver()
         for _ in range(after):
             operation = flow.send(driver._perform(operation))
         flow.close()
-        assert embedder._cache.flights._under_way == {}
+        assert embedder._engine.cache.flights._under_way == {}
         check(embedder.embed(["a", "b"]), ["a", "b"])
 
 
@@ -253,7 +256,7 @@ def test_trio_and_asyncio_in_turn(no_socket_left, embedder):
     for i in range(2):
         check(asyncio.run(embedder.aembed([f"asyncio {i}"])), [f"asyncio {i}"])
         check(trio.run(embedder.aembed, [f"trio {i}"]), [f"trio {i}"])
-        assert embedder._provider._transport._loops == {}
+        assert embedder._engine.documents.main.provider._transport._loops == {}
     embedder.close()
 
 

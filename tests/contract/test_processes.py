@@ -22,8 +22,10 @@ import pytest
 import voyageai
 
 from mrlclient import (
+    Canary,
     ConfigurationError,
     Embedder,
+    Limits,
     MissingCredentialsError,
     ModelSpec,
     Nomic,
@@ -95,13 +97,22 @@ def test_an_embedder_travels_with_every_setting(keys, tmp_path):
         "fetch": "native",
         "max_attempts": 2,
         "max_concurrency": 3,
+        "deadline": 77.0,
+        "query_model": MODEL,
+        "fallback": [MODEL],
+        "limits": Limits(requests_per_minute=100),
+        "canary": Canary(tmp_path / "canary.json"),
     }
     with Embedder(MODEL, **options) as embedder, again(embedder) as other:
-        assert (other.spec, other._dimensions, other._policy) == (embedder.spec, [1024, 512], embedder._policy)
-        assert other._fetch_native
-        assert again(Embedder("wordllama:l2-supercat-256", truncate_input=True))._truncate_input
+        assert (other.spec, other._engine.widths) == (embedder.spec, [1024, 512])
+        assert other._engine.policy == embedder._engine.policy
+        assert other._engine.fetch_native
+        assert again(Embedder("wordllama:l2-supercat-256", truncate_input=True))._engine.truncate_input
         assert set(other._arguments) == set(inspect.signature(Embedder).parameters)
-        assert other._arguments == embedder._arguments | {"cache": f"sqlite:{tmp_path / 'vectors.db'}"}
+        canary = other._arguments["canary"]
+        assert repr(canary) == repr(embedder._arguments["canary"])
+        settings = {"cache": f"sqlite:{tmp_path / 'vectors.db'}", "canary": canary}
+        assert other._arguments == embedder._arguments | settings
         other.embed(["a"])
         assert embedder.embed(["a"]).usage.cached_texts == 1
 
@@ -412,7 +423,7 @@ def test_whoever_leaves_in_the_middle_keeps_what_was_finished(code, number, stat
     ):
         try:
             until = time.monotonic() + 40
-            while embedder._cache.cache.stats().entries < 2048:
+            while embedder._engine.cache.cache.stats().entries < 2048:
                 assert process.poll() is None, process.stderr.read()
                 assert time.monotonic() < until
                 time.sleep(0.02)

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Literal
 from unittest.mock import patch
 
 import numpy as np
 
-from mrlclient import Embedder, MRLError, OpenAI, ServerBehaviorWarning, Voyage
+from mrlclient import Embedder, MRLError, OpenAI, ServerBehaviorWarning, Voyage, gates
 from mrlclient.cache import MemoryCache
 from mrlclient.drivers import AsyncDriver, SyncDriver
 from mrlclient.operations import Sleep
@@ -214,8 +215,9 @@ def _is_right(case: Case, embedder: Embedder, rows: np.ndarray) -> bool:
 
 @contextmanager
 def waits_skipped(on_wait: Callable[[], None] = lambda: None) -> Iterator[list[float]]:
-    """Nobody sleeps between attempts; the seconds are noted instead."""
+    """Nobody sleeps between attempts; the seconds are noted instead, and gates believe that they have passed."""
     waits: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + sum(waits))
     perform, aperform = SyncDriver._perform, AsyncDriver._perform
 
     def skip(seconds: float) -> None:
@@ -228,7 +230,11 @@ def waits_skipped(on_wait: Callable[[], None] = lambda: None) -> Iterator[list[f
     async def asynchronous(self, operation):
         return skip(operation.seconds) if isinstance(operation, Sleep) else await aperform(self, operation)
 
-    with patch.object(SyncDriver, "_perform", sync), patch.object(AsyncDriver, "_perform", asynchronous):
+    with (
+        patch.object(SyncDriver, "_perform", sync),
+        patch.object(AsyncDriver, "_perform", asynchronous),
+        patch.object(gates, "time", clock),
+    ):
         yield waits
 
 

@@ -56,7 +56,7 @@ def call(embedder, face, texts=TEXTS, **options):
             return await embedder.aembed(texts, **options)
         finally:
             # An official client is bound to its loop.
-            inner = getattr(embedder._provider._transport, "_client", None)
+            inner = getattr(embedder._engine.documents.main.provider._transport, "_client", None)
             if isinstance(inner, openai.AsyncOpenAI):
                 await inner.close()
 
@@ -72,8 +72,8 @@ def test_success(name, face, client, emulator, listening):
     with Embedder(make(name, emulator, client, timeout=30), dimensions=[1024, 512]) as embedder:
         result = call(embedder, face)
         assert len(result) == 3
-        check(embedder, embedder._provider, embedder.spec, result, result.usage)
-        assert not heard(repr(embedder._provider._transport))
+        check(embedder, embedder._engine.documents.main.provider, embedder.spec, result, result.usage)
+        assert not heard(repr(embedder._engine.documents.main.provider._transport))
 
 
 def echoes(name):
@@ -115,7 +115,7 @@ def fails(fault, name, emulator, listening, ways=("sync", "asyncio", "client"), 
         with Embedder(make(name, emulator, client), max_attempts=1) as embedder:
             error = call(embedder, "asyncio" if way == "asyncio" else "sync", dimensions=512)
             assert isinstance(error, MRLError) == must
-            check(error, embedder, embedder._provider)
+            check(error, embedder, embedder._engine.documents.main.provider)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_requests_and_plans_say_nothing(emulator):
     plan = make_plan(provider.spec, provider.packing, TEXTS, resolve(provider.spec, 512))
     batch = plan.batches()[0]
     request = provider.encode(batch)
-    for thing in (plan, batch, request, Send(request), CountTokens(TEXTS), provider.send(request)):
+    for thing in (plan, batch, request, Send(provider, request), CountTokens(provider, TEXTS), provider.send(request)):
         assert not heard(repr(thing) + str(thing))
 
 
@@ -287,7 +287,7 @@ def test_what_a_cache_holds(cache, face, emulator, tmp_path, request, listening)
         for _ in range(2):
             assert len(call(embedder, face)) == 3
         check(embedder, cache, cache.stats(), *cache.items())
-        assert not heard(repr(embedder._cache))
+        assert not heard(repr(embedder._engine.cache))
         cache.close()
     for path in tmp_path.iterdir():
         assert not heard(path.read_bytes())

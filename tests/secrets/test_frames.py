@@ -43,7 +43,7 @@ CALLS = {
 @pytest.mark.parametrize("cache", [None, "memory:"])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_errors(call, cache, emulator):
-    emulator.faults.append(Fault(status=400, body={"error": {"message": TEXT}}))
+    emulator.faults.append(Fault(status=400, body={"error": {"message": TEXT}}, times=9))
     with hosted(emulator, cache=cache) as embedder, pytest.raises(MRLError) as caught:
         call(embedder)
     assert silent(caught.value)
