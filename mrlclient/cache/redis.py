@@ -123,7 +123,7 @@ class RedisCache(Cache):
                 if not value:
                     continue
                 try:
-                    cost = codec.decode_into(value, out[i], oldest)
+                    cost = codec.decode_into(keys[i], value, out[i], oldest)
                 except CorruptEntryError:
                     damaged.append(name)
                     continue
