@@ -58,7 +58,9 @@ class Segments:
     def read(self, at: int, into: memoryview) -> bool:
         """Fills a buffer from a place; false where the file is not there, or not that long."""
         try:
-            file = self._open.get(at >> OFFSET_BITS) or self._opened(at >> OFFSET_BITS)
+            file = self._open.get(at >> OFFSET_BITS)
+            if file is None:
+                file = self._opened(at >> OFFSET_BITS)
             if _AT_OFFSETS:
                 return os.preadv(file, (into,), at & _OFFSETS) == len(into)
             os.lseek(file, at & _OFFSETS, os.SEEK_SET)

@@ -122,9 +122,11 @@ class Reader:
         values = self._buffer[: len(held) * most]
         into, read, lengths, begin = memoryview(values), self._files.read, list[int](), 0
         for _, _, at, size, _ in held:
-            # An index that is damaged may say anything.
-            length = min(size, most) if isinstance(at, int) and isinstance(size, int) and size > 0 else 0
-            lengths.append(length if length and read(at, into[begin : begin + length]) else 0)
+            try:
+                length = min(size, most)
+                lengths.append(length if read(at, into[begin : begin + length]) else 0)
+            except TypeError:
+                lengths.append(0)  # an index that is damaged may say anything
             begin += most
         places = np.array([row for row, *_ in held], dtype=np.intp)
         first, stop = int(places[0]), int(places[-1]) + 1

@@ -112,12 +112,7 @@ def prefix_size(width: int) -> int:
 
 def encode(entry: Entry, stored_type: StoredType = "float32") -> bytes:
     """The value of an entry; as float32 where a number is beyond float16."""
-    return bytes(encode_many([entry], stored_type)[0])
-
-
-def encode_many(entries: Sequence[Entry], stored_type: StoredType = "float32") -> list[memoryview]:
-    """The values of many entries, as `encode`, in their order."""
-    return Encoder().encode(entries, stored_type)
+    return bytes(Encoder().encode([entry], stored_type)[0])
 
 
 class Encoder:
@@ -241,16 +236,27 @@ def decode_many(
     return Decoded(good, ~sound, float(tokens), float(header["usd"][good].sum()))
 
 
+def decode_bytes(
+    keys: Sequence[bytes],
+    values: Sequence[bytes],
+    out: NDArray[np.float32],
+    places: NDArray[np.intp] | None = None,
+    not_before: float = 0.0,
+) -> Decoded:
+    """As `decode_many`, of values that stand each by itself."""
+    lengths = [len(value) for value in values]
+    most = max(_HEADER.itemsize, *lengths)
+    rows = np.zeros((len(values), most), dtype=np.uint8)
+    flat = memoryview(rows.reshape(-1))
+    for i, (value, length) in enumerate(zip(values, lengths, strict=True)):
+        flat[i * most : i * most + length] = value
+    return decode_many(keys, rows, np.array(lengths), out, places, not_before)
+
+
 def decode_into(
     key: bytes, value: bytes, out: NDArray[np.float32], not_before: float = 0.0
 ) -> tuple[float, float] | None:
-    """Verifies the beginning of a value and writes its first numbers.
-
-    Args:
-        key: Whose value it is.
-        value: The value, or at least `prefix_size(len(out))` bytes of it.
-        out: (d,) float32 to write into.
-        not_before: The oldest acceptable time of creation, in seconds since 1970.
+    """As `decode_many`, of one value, into (d,) float32.
 
     Returns:
         Its tokens and USD; None where it is narrower than `out`, or older than `not_before`.
@@ -258,10 +264,7 @@ def decode_into(
     Raises:
         CorruptEntryError: If it is not what was stored, or not under this key.
     """
-    if len(value) < _HEADER.itemsize:
-        raise CorruptEntryError
-    rows = np.frombuffer(value, dtype=np.uint8).reshape(1, len(value))
-    decoded = decode_many([key], rows, np.array([len(value)]), out.reshape(1, -1), not_before=not_before)
+    decoded = decode_bytes([key], [value], out.reshape(1, -1), not_before=not_before)
     if decoded.damaged[0]:
         raise CorruptEntryError
     return (decoded.tokens, decoded.usd) if decoded.good[0] else None

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -43,6 +43,12 @@ class MemoryCache(Cache):
         self._hits = self._misses = 0
         self._tokens = self._usd = 0.0
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "A MemoryCache is not pickled: it belongs to one process. Make one in each process, or give all of them an "
+            "SQLiteCache, which shares its file."
+        )
 
     @property
     def secret(self) -> bytes:

@@ -26,7 +26,7 @@ def value(width, stored_type="float32", **more):
 
 def read(stored, width, not_before=0.0):
     out = np.full(width, np.nan, dtype=np.float32)
-    return decode_into(stored, out, not_before), out
+    return decode_into(KEY, stored, out, not_before), out
 
 
 @pytest.mark.parametrize("stored_type", TYPES)
