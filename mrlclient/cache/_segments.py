@@ -44,10 +44,10 @@ class Segments:
     def numbers(self) -> list[int]:
         """The numbers of the files that are there."""
         name = re.compile(re.escape(self._path.name) + r"-vectors-([0-9]{1,10})")
-        found = [name.fullmatch(each) for each in os.listdir(self._path.parent)]
+        found = [name.fullmatch(each.name) for each in self._path.parent.iterdir()]
         return sorted(int(match[1]) for match in found if match)
 
-    def bytes(self) -> int:
+    def total(self) -> int:
         """What the files take."""
         size = 0
         for number in self.numbers():

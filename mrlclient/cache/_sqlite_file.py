@@ -38,8 +38,8 @@ _CHECKPOINT_PAGES = 2_048
 _CHECKPOINT_PART = 32
 _BUSY_SECONDS = 5.0
 
-# The vectors themselves stand in flat files (`_sqlite_log`): a row says where, under the number of its key. The number is
-# the row's own, so a look-up searches one tree of small rows. `used` says when the value came to its place.
+# The vectors themselves stand in flat files (`_sqlite_log`): a row says where, under the number of its key. The number
+# is the row's own, so a look-up searches one tree of small rows. `used` says when the value came to its place.
 _SCHEMA = """
 CREATE TABLE meta (
     secret BLOB NOT NULL,
@@ -119,8 +119,8 @@ def beside(path: Path, suffix: str) -> Path:
 
 
 def index_bytes(db: apsw.Connection) -> int:
-    """Bytes of the file as it is in this transaction, and of the log beside it."""
-    size: int = db.pragma("page_count") * db.pragma("page_size")
+    """Bytes of the pages that hold something, in this transaction, and of the log beside the file."""
+    size: int = (db.pragma("page_count") - db.pragma("freelist_count")) * db.pragma("page_size")
     return size + log_bytes(Path(db.db_filename("main")))
 
 

@@ -125,19 +125,19 @@ class ValueLog:
 
     def expire(self, oldest: float) -> None:
         """Drops what was made before."""
-        for number, size in self._db.execute(_SIZES, (OFFSET_BITS, oldest)).fetchall():
+        sizes: list[Any] = self._db.execute(_SIZES, (OFFSET_BITS, oldest)).fetchall()
+        for number, size in sizes:
             if number is not None:
                 self._bury(place(number, 0), size)
         self._db.execute("DELETE FROM vectors WHERE created < ?", (oldest,))
 
     def evict(self) -> None:
         """Drops the files that are longest unused until the rest is small enough."""
-        if self._max_bytes is None:
+        if self._max_bytes is None or self._bytes() <= self._max_bytes:
             return
-        while sum(size for size, _ in self._segments.values()):
-            if self._bytes() <= self._max_bytes:
-                return
+        while self._bytes() > self._max_bytes and any(size for size, _ in self._segments.values()):
             self._drop(min(self._segments))
+        self._db.execute("PRAGMA incremental_vacuum").fetchall()
 
     def compact(self) -> None:
         """Compacts a file that is mostly dead, if there is one. The newest is not looked at: it still grows."""
@@ -161,7 +161,8 @@ class ValueLog:
 
     def recount(self) -> None:
         """Counts again how much of each file is dead."""
-        live = dict(self._db.execute(_SIZES, (OFFSET_BITS, float("inf"))).fetchall())
+        sizes: list[Any] = self._db.execute(_SIZES, (OFFSET_BITS, float("inf"))).fetchall()
+        live: dict[int, int] = dict(sizes)
         self._segments = {
             number: (size, max(0, size - live.get(number, 0))) for number, (size, _) in self._segments.items()
         }
@@ -228,10 +229,11 @@ class ValueLog:
             self._segments[number] = end, dead
         return places
 
-    def _move(self, rows: Sequence[tuple[int, int, int]]) -> None:
+    def _move(self, rows: list[Any]) -> None:
         """Writes held values, by key, place and size, once more at the end. What cannot be read is dropped."""
         while rows:
-            pieces, moved, gone, size = list[bytes](), [], [], 0
+            pieces, size = list[bytes](), 0
+            moved, gone = list[tuple[int, int]](), list[tuple[int, int]]()
             for key, at, length in rows:
                 if size > _MOVE_BYTES:
                     break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -92,12 +92,13 @@ class Reader:
 
     def rows(self, after: int, most: int) -> list[Row]:
         """Some rows, in the order of their places."""
-        found = self._db.execute(_AFTER, (after, most)).fetchall()
+        found: list[Any] = self._db.execute(_AFTER, (after, most)).fetchall()
         return [Row(key, at, self._entry(key, at, size)) for key, at, size in found]
 
     def nowhere(self) -> list[Row]:
         """Rows that have no place."""
-        return [Row(key, at, None) for key, at in self._db.execute(_NOWHERE)]
+        found: list[Any] = self._db.execute(_NOWHERE).fetchall()
+        return [Row(key, at, None) for key, at in found]
 
     def _find(self, request: Request, numbers: NDArray[np.int64]) -> dict[int, Any]:
         """Writes the rows of some numbers. Returns the places of those that could not be read."""
@@ -120,7 +121,7 @@ class Reader:
         self, request: Request, held: list[tuple[int, int, Any, Any, int]], most: int, lost: dict[int, Any]
     ) -> None:
         values = self._buffer[: len(held) * most]
-        into, read, lengths, begin = memoryview(values), self._files.read, list[int](), 0
+        into, read, lengths, begin = values.data, self._files.read, list[int](), 0
         for _, _, at, size, _ in held:
             try:
                 length = min(size, most)
@@ -142,10 +143,15 @@ class Reader:
         request.mask[places] = decoded.good
         request.tokens += decoded.tokens
         request.usd += decoded.usd
-        if request.stale:
-            request.used += [each[1] for each, good in zip(held, decoded.good.tolist(), strict=True) if good and each[4]]
-        if decoded.damaged.any():
-            lost.update((each[1], each[2]) for each, bad in zip(held, decoded.damaged.tolist(), strict=True) if bad)
+        if not request.stale and decoded.good.all():
+            return
+        for (_, key, at, _, stale), good, bad in zip(
+            held, decoded.good.tolist(), decoded.damaged.tolist(), strict=True
+        ):
+            if good and stale:
+                request.used.append(key)
+            if bad:
+                lost[key] = at
 
     def _entry(self, key: int, at: Any, size: Any) -> Entry | None:
         with suppress(CorruptEntryError):

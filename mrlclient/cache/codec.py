@@ -4,7 +4,7 @@ So the beginning of a value, up to the end of any block, can be verified without
 request reads a prefix only. Blocks end at 64 numbers, at 128, 256, 512 and so on, and with the last number: few sums,
 and never twice as much read as is wanted. Little-endian throughout::
 
-    "MRLV" | version u8 | type u8 | 2 × 0 | width u32 | tokens f32 | usd f64 | created f64 | model 64 bytes | key 32 bytes
+    "MRLV" | version u8 | type u8 | 2 × 0 | width u32 | tokens f32 | usd f64 | created f64 | model 64 B | key 32 B
     64 numbers | xxh3-64 of everything before | 64 numbers | xxh3-64 | 128 numbers | xxh3-64 | … | the rest | xxh3-64
 
 The key is in it, so whatever points at a value, a value never passes for another text's. Many values are made, and
@@ -164,7 +164,7 @@ class Encoder:
         header["created"] = [entry.created or now for entry in entries]
         header["model"] = [entry.model.encode("utf-8")[:64] for entry in entries]
         header["key"] = _words([entry.key for entry in entries])
-        flat, begins = memoryview(values.reshape(-1)), range(0, count * size, size)
+        flat, begins = values.reshape(-1).data, range(0, count * size, size)
         for first, stop, at, sum_at in _blocks(width, dtype.itemsize):
             values[:, at:sum_at].view(dtype)[...] = numbers[:, first:stop]
             # Each from the beginning: together twice the bytes, but one call for each, where a running sum needs three.
@@ -202,7 +202,7 @@ def decode_many(
     good, sound = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
     header = values[:, : _HEADER.itemsize].view(_HEADER)[:, 0]
     named = (header["key"] == _words(keys)).all(axis=1)
-    flat = memoryview(values.reshape(-1))
+    flat = values.reshape(-1).data
     # The header is covered by each checksum: nothing of it is believed before one was looked at.
     kinds = set(zip(header["start"].tolist(), header["width"].tolist(), strict=True))
     for start, width in kinds:
@@ -247,7 +247,7 @@ def decode_bytes(
     lengths = [len(value) for value in values]
     most = max(_HEADER.itemsize, *lengths)
     rows = np.zeros((len(values), most), dtype=np.uint8)
-    flat = memoryview(rows.reshape(-1))
+    flat = rows.reshape(-1).data
     for i, (value, length) in enumerate(zip(values, lengths, strict=True)):
         flat[i * most : i * most + length] = value
     return decode_many(keys, rows, np.array(lengths), out, places, not_before)

@@ -58,6 +58,7 @@ class MemoryCache(Cache):
         oldest = self._oldest()
         mask = np.zeros(len(keys), dtype=np.bool_)
         tokens = usd = 0.0
+        found = 0
         with self._lock:
             for i, key in enumerate(keys):
                 entry = self._entries.get(key)
@@ -66,9 +67,9 @@ class MemoryCache(Cache):
                 self._entries.move_to_end(key)
                 out[i] = entry.vector[:width]
                 mask[i] = True
+                found += 1
                 tokens += entry.tokens
                 usd += entry.usd
-            found = int(mask.sum())
             self._hits += found
             self._misses += len(keys) - found
             self._tokens += tokens

@@ -152,28 +152,29 @@ class SQLiteCache(Cache):
     def stats(self) -> CacheStats:
         with self._lock:
             db = self._open()
-            entries = db.execute("SELECT count(*) FROM vectors").get
+            entries = self._count(db)
             counts = db.execute("SELECT hits, misses, tokens, usd FROM meta").get
             hits, misses, tokens, usd = (held + new for held, new in zip(counts, self._counts, strict=True))
-            size = self._path.stat().st_size + _sqlite_file.log_bytes(self._path) + self._files.bytes()
+            size = self._path.stat().st_size + _sqlite_file.log_bytes(self._path) + self._files.total()
         return CacheStats(entries, size, hits, misses, tokens, usd)
 
     def prune(self) -> int:
         with self._lock:
             db = self._open()
-            before = db.execute("SELECT count(*) FROM vectors").get
             with self._log.writing():
+                before = self._count(db)
                 self._log.expire(self._oldest())
                 self._log.evict()
                 self._log.compact_all()
+                dropped = before - self._count(db)
             _sqlite_file.give_back(db)
-            return max(0, before - db.execute("SELECT count(*) FROM vectors").get)
+        return dropped
 
     def clear(self) -> int:
         with self._lock:
             db = self._open()
             with self._log.writing():
-                dropped: int = db.execute("SELECT count(*) FROM vectors").get
+                dropped = self._count(db)
                 self._log.clear()
             _sqlite_file.give_back(db)
         return dropped
@@ -256,6 +257,11 @@ class SQLiteCache(Cache):
             if rows[-1].at <= last:
                 raise apsw.CorruptError("the rows of the cache file are out of order")
             last = rows[-1].at
+
+    @staticmethod
+    def _count(db: apsw.Connection) -> int:
+        count: int = db.execute("SELECT count(*) FROM vectors").get
+        return count
 
     def _oldest(self) -> float:
         return 0.0 if self._ttl is None else time.time() - self._ttl

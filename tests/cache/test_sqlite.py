@@ -464,8 +464,14 @@ def test_an_index_that_points_at_another_row(path):
     cache = SQLiteCache(path)
     fill(cache, range(5))
     cache.close()
-    change(path, ("UPDATE vectors SET at = (SELECT max(at) + min(at) FROM vectors WHERE key IN (?1, ?2)) - at "
-                  "WHERE key IN (?1, ?2)", (number(2), number(3))))
+    change(
+        path,
+        (
+            "UPDATE vectors SET at = (SELECT max(at) + min(at) FROM vectors WHERE key IN (?1, ?2)) - at "
+            "WHERE key IN (?1, ?2)",
+            (number(2), number(3)),
+        ),
+    )
     assert {entry.key for entry in SQLiteCache(path).items()} == {key_of(0, n) for n in (0, 1, 4)}
     cache = SQLiteCache(path)
     assert found(cache, [2]) == []
@@ -479,7 +485,9 @@ def test_an_index_that_points_at_another_row(path):
 def test_verify_drops_rows_of_the_index_that_point_at_another(path):
     cache = SQLiteCache(path)
     fill(cache, range(5))
-    change(path, ("UPDATE vectors SET at = (SELECT at FROM vectors WHERE key = ?) WHERE key = ?", (number(1), number(3))))
+    change(
+        path, ("UPDATE vectors SET at = (SELECT at FROM vectors WHERE key = ?) WHERE key = ?", (number(1), number(3)))
+    )
     assert cache.verify() == (4, 1)
     assert cache.verify() == (4, 0)
     assert found(cache, range(5)) == [0, 1, 2, 4]
@@ -491,9 +499,14 @@ def test_verify_drops_rows_of_the_index_that_point_at_another(path):
 def test_an_index_that_says_anything(path, clock, column, value):
     cache = SQLiteCache(path, max_bytes=2**20, ttl=1e6)
     fill(cache, range(5))
-    schema = f"CREATE TABLE new (key INTEGER PRIMARY KEY, at, size, width, created, used)"
-    change(path, (schema,), ("INSERT INTO new SELECT * FROM vectors",), ("DROP TABLE vectors",),
-           ("ALTER TABLE new RENAME TO vectors",), (f"UPDATE vectors SET {column} = ? WHERE key = ?", (value, number(2))))
+    change(
+        path,
+        ("CREATE TABLE new (key INTEGER PRIMARY KEY, at, size, width, created, used)",),
+        ("INSERT INTO new SELECT * FROM vectors",),
+        ("DROP TABLE vectors",),
+        ("ALTER TABLE new RENAME TO vectors",),
+        (f"UPDATE vectors SET {column} = ? WHERE key = ?", (value, number(2))),
+    )
     clock.now += 2 * sqlite._COARSE
     assert set(found(cache, range(5))) >= {0, 1, 3, 4}
     fill(cache, range(5), width=WIDTH + 1)
@@ -506,8 +519,15 @@ def test_an_index_that_says_anything(path, clock, column, value):
     cache.close()
 
 
-@pytest.mark.parametrize("change_", ["DELETE FROM segments", "UPDATE segments SET size = 'x'",
-                                     "UPDATE segments SET number = 5000000000", "UPDATE segments SET dead = -1"])
+@pytest.mark.parametrize(
+    "change_",
+    [
+        "DELETE FROM segments",
+        "UPDATE segments SET size = 'x'",
+        "UPDATE segments SET number = 5000000000",
+        "UPDATE segments SET dead = -1",
+    ],
+)
 def test_a_table_of_segments_that_is_damaged_is_an_error(path, change_):
     cache = SQLiteCache(path)
     fill(cache, range(3))
@@ -569,8 +589,12 @@ def test_a_place_that_is_another_values_by_now_is_a_miss(path):
     """As after a power failure, which may take the last commits of the index, but not what points there elsewhere."""
     cache = SQLiteCache(path)
     fill(cache, [1, 2])
-    stale = apsw.Connection(str(path)).execute("SELECT at, size, width FROM vectors WHERE key = ?", (number(2),)).get
-    change(path, ("DELETE FROM vectors WHERE key = ?", (number(2),)), ("UPDATE segments SET size = ?", (stale[0] % 2**32,)))
+    db = apsw.Connection(str(path))
+    stale = db.execute("SELECT at, size, width FROM vectors WHERE key = ?", (number(2),)).get
+    db.close()
+    change(
+        path, ("DELETE FROM vectors WHERE key = ?", (number(2),)), ("UPDATE segments SET size = ?", (stale[0] % 2**32,))
+    )
     fill(cache, [3])
     change(path, ("INSERT INTO vectors VALUES (?, ?, ?, ?, 1, 1)", (number(2), *stale)))
     assert found(cache, [1, 2, 3]) == [1, 3]

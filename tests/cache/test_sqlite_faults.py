@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import subprocess
@@ -280,7 +281,7 @@ def mixed_processes(tmp_path, seconds):
     db = apsw.Connection(str(path))
     assert db.pragma("integrity_check") == "ok"
     places = db.execute("SELECT at, size FROM vectors ORDER BY at").fetchall()
-    assert all(at + size <= after for (at, size), (after, _) in zip(places, places[1:], strict=False))
+    assert all(at + size <= after for (at, size), (after, _) in itertools.pairwise(places))
     held = {int(each.name.rpartition("-")[2]) for each in tmp_path.glob(f"{path.name}-vectors-*")}
     assert {at >> 32 for at, _ in places} <= held
     # Between two commits somebody counts the dead bytes as they are.
