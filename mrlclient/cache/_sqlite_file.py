@@ -33,8 +33,9 @@ _OLDEST_SQLITE = (3, 51, 3)
 _PAGE_BYTES = 4_096
 #: Holds the index of some 200,000 vectors. What is not in it comes from the system's own cache.
 _CACHE_KIB = 16_384
-#: The log is written back to the file when it is this long: 8 MiB, or this part of what all files may take.
-_CHECKPOINT_PAGES = 2_048
+#: The log is written back to the file when it is this long: 16 MiB, or this part of what all files may take. Keys come
+#: in any order, so most writes change most pages: the longer the log, the fewer are written back more than once.
+_CHECKPOINT_PAGES = 4_096
 _CHECKPOINT_PART = 32
 _BUSY_SECONDS = 5.0
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Bytes read before they are checked and copied: they are still in the processor's own memory then.
-_READ_BYTES = 2**19
+_READ_BYTES = 2**20
 
 _FIND = "SELECT key, at, size, used < ? FROM vectors WHERE key IN (SELECT value FROM carray(?)) AND width >= ?"
 _AFTER = "SELECT key, at, size FROM vectors WHERE at > ? AND typeof(at) = 'integer' ORDER BY at LIMIT ?"
@@ -125,7 +125,7 @@ class Reader:
         for _, _, at, size, _ in held:
             try:
                 length = min(size, most)
-                lengths.append(length if read(at, into[begin : begin + length]) else 0)
+                lengths.append(length if length > 0 and read(at, into[begin : begin + length]) else 0)
             except TypeError:
                 lengths.append(0)  # an index that is damaged may say anything
             begin += most
@@ -145,12 +145,11 @@ class Reader:
         request.usd += decoded.usd
         if not request.stale and decoded.good.all():
             return
-        for (_, key, at, _, stale), good, bad in zip(
-            held, decoded.good.tolist(), decoded.damaged.tolist(), strict=True
-        ):
+        outcomes = zip(held, lengths, decoded.good.tolist(), decoded.damaged.tolist(), strict=True)
+        for (_, key, at, _, stale), length, good, damaged in outcomes:
             if good and stale:
                 request.used.append(key)
-            if bad:
+            if damaged or not length:
                 lost[key] = at
 
     def _entry(self, key: int, at: Any, size: Any) -> Entry | None:

@@ -70,7 +70,7 @@ class Decoded(NamedTuple):
 
     Attributes:
         good: (n,) bool, whose numbers were written.
-        damaged: (n,) bool, which are not what was stored. Those that are neither are too narrow or too old.
+        damaged: (n,) bool, which are not what was stored. Those that are neither are too narrow, too old or not there.
         tokens: Tokens of the good ones, summed.
         usd: What those had cost, in USD.
     """
@@ -192,7 +192,7 @@ def decode_many(
     Args:
         keys: n keys.
         values: (n, b) bytes, C-contiguous, b > 128: of each value `prefix_size(d)` bytes or more, or all of it.
-        lengths: (n,) how many of the b bytes are the value's.
+        lengths: (n,) how many of the b bytes are the value's; 0 where there is none.
         out: (m, d) float32 to write into. Rows of values that are not good are left as they are.
         places: (n,) the row of `out` for each value; by default as many rows as there are values.
         not_before: The oldest acceptable time of creation, in seconds since 1970.
@@ -233,7 +233,7 @@ def decode_many(
             stop = min(stop, wanted)
             out[into, first:stop] = values[:, at : at + (stop - first) * dtype.itemsize].view(dtype)[rows]
     tokens = header["tokens"][good].sum(dtype=np.float64)
-    return Decoded(good, ~sound, float(tokens), float(header["usd"][good].sum()))
+    return Decoded(good, ~sound & (lengths > 0), float(tokens), float(header["usd"][good].sum()))
 
 
 def decode_bytes(
@@ -243,7 +243,7 @@ def decode_bytes(
     places: NDArray[np.intp] | None = None,
     not_before: float = 0.0,
 ) -> Decoded:
-    """As `decode_many`, of values that stand each by itself."""
+    """As `decode_many`, of values that stand each by itself, empty where there is none."""
     lengths = [len(value) for value in values]
     most = max(_HEADER.itemsize, *lengths)
     rows = np.zeros((len(values), most), dtype=np.uint8)
@@ -265,7 +265,7 @@ def decode_into(
         CorruptEntryError: If it is not what was stored, or not under this key.
     """
     decoded = decode_bytes([key], [value], out.reshape(1, -1), not_before=not_before)
-    if decoded.damaged[0]:
+    if decoded.damaged[0] or not value:
         raise CorruptEntryError
     return (decoded.tokens, decoded.usd) if decoded.good[0] else None
 

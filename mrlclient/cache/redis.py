@@ -125,14 +125,12 @@ class RedisCache(Cache):
             names = [self._prefix + key for key in keys[start : start + step]]
             # A name that is not there reads as an empty string.
             values = self._trip(("GETRANGE", name, 0, size - 1) for name in names)
-            held = [i for i, value in enumerate(values) if value]
-            if held:
-                rows = np.array(held) + start
-                found = codec.decode_bytes([keys[i] for i in rows], [values[i] for i in held], out, rows, oldest)
-                mask[rows] = found.good
-                tokens += found.tokens
-                usd += found.usd
-                damaged += [names[i] for i, bad in zip(held, found.damaged.tolist(), strict=True) if bad]
+            part = slice(start, start + len(names))
+            found = codec.decode_bytes(keys[part], values, out[part], not_before=oldest)
+            mask[part] = found.good
+            tokens += found.tokens
+            usd += found.usd
+            damaged += [name for name, bad in zip(names, found.damaged.tolist(), strict=True) if bad]
         hits = int(mask.sum())
         self._seen.append((os.getpid(), np.array([hits, len(keys) - hits, tokens, usd])))
         # What was found is found, even where this user of the server may only read.
@@ -190,13 +188,10 @@ class RedisCache(Cache):
         dropped, oldest, last = 0, self._oldest(), codec.prefix_size(1) - 1
         for names in self._pages():
             values = self._trip(("GETRANGE", name, 0, last) for name in names)
-            held = [(name, value) for name, value in zip(names, values, strict=True) if value]
-            if held:
-                keys = [name[len(self._prefix) :] for name, _ in held]
-                one = np.empty((len(held), 1), dtype=np.float32)
-                found = codec.decode_bytes(keys, [value for _, value in held], one, not_before=oldest)
-                old = ~(found.good | found.damaged)
-                dropped += self._drop([name for (name, _), yes in zip(held, old.tolist(), strict=True) if yes])
+            keys, one = [name[len(self._prefix) :] for name in names], np.empty((len(names), 1), dtype=np.float32)
+            found = codec.decode_bytes(keys, values, one, not_before=oldest)
+            old = [bool(value) for value in values] & ~(found.good | found.damaged)
+            dropped += self._drop([name for name, yes in zip(names, old.tolist(), strict=True) if yes])
         return dropped
 
     def clear(self) -> int:
