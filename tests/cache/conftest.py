@@ -1,11 +1,13 @@
-"""A real server, started for these tests and stopped after them; no other server is ever asked for anything."""
+"""Where a cache file goes, a clock, and a real server, stopped after the tests; no other server is ever asked."""
 
 from __future__ import annotations
 
 import itertools
 import shutil
 import tempfile
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,3 +53,16 @@ def url(server):
 def prefix():
     """A prefix that no other test uses."""
     return f"test-{next(_NUMBERS)}:"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "cache.sqlite"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that caches see; set `clock.now`."""
+    clock = SimpleNamespace(now=1_800_000_000.0)
+    monkeypatch.setattr(time, "time", lambda: clock.now)
+    return clock
