@@ -5,6 +5,7 @@ Read with `pread`, not mapped: to read a mapped file that another process cut sh
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -18,6 +19,9 @@ _OFFSETS = 2**OFFSET_BITS - 1
 _MAX_OPEN = 128
 _MAX_PIECES = 1024  # of one `pwritev`, at least what POSIX systems take
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+#: What opening a file fails with that is not there, or is a link or a folder. With anything else, such as too many open
+#: files, it may well be there.
+_NO_FILE = {errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO}
 _AT_OFFSETS = hasattr(os, "preadv") and hasattr(os, "pwritev")
 
 
@@ -56,17 +60,20 @@ class Segments:
         return size
 
     def read(self, at: int, into: memoryview) -> bool:
-        """Fills a buffer from a place; false where the file is not there, or not that long."""
-        try:
-            file = self._open.get(at >> OFFSET_BITS)
-            if file is None:
-                file = self._opened(at >> OFFSET_BITS)
-            if _AT_OFFSETS:
-                return os.preadv(file, (into,), at & _OFFSETS) == len(into)
-            os.lseek(file, at & _OFFSETS, os.SEEK_SET)
-            data = os.read(file, len(into))
-        except OSError:
+        """Fills a buffer from a place; false where the file is not there, or not that long.
+
+        Raises:
+            OSError: If it cannot be read for another reason.
+        """
+        file = self._open.get(at >> OFFSET_BITS)
+        if file is None:
+            file = self._there(at >> OFFSET_BITS)
+        if file is None:
             return False
+        if _AT_OFFSETS:
+            return os.preadv(file, (into,), at & _OFFSETS) == len(into)
+        os.lseek(file, at & _OFFSETS, os.SEEK_SET)
+        data = os.read(file, len(into))
         into[: len(data)] = data
         return len(data) == len(into)
 
@@ -82,10 +89,8 @@ class Segments:
 
     def is_good(self, number: int, size: int) -> bool:
         """Whether there is such a file, of that many bytes or more."""
-        try:
-            return os.fstat(self._opened(number)).st_size >= size
-        except OSError:
-            return False
+        file = self._there(number)
+        return file is not None and os.fstat(file).st_size >= size
 
     def create(self, number: int) -> None:
         """Makes an empty file, in the place of any that is there.
@@ -124,6 +129,14 @@ class Segments:
         for number in list(self._open):
             self._forget(number)
 
+    def _there(self, number: int) -> int | None:
+        try:
+            return self._opened(number)
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                return None
+            raise
+
     def _opened(self, number: int, more: int = 0) -> int:
         file = self._open.get(number)
         if file is not None:
@@ -132,7 +145,7 @@ class Segments:
         try:
             mode = os.fstat(file).st_mode
             if not stat.S_ISREG(mode):
-                raise OSError("not a file")
+                raise OSError(errno.ENOENT, "not a file")
             if os.name == "posix" and stat.S_IMODE(mode) != 0o600:
                 os.fchmod(file, 0o600)
         except OSError:

@@ -37,7 +37,10 @@ _CACHE_KIB = 16_384
 #: in any order, so most writes change most pages: the longer the log, the fewer are written back more than once.
 _CHECKPOINT_PAGES = 4_096
 _CHECKPOINT_PART = 32
+#: The part of what all files may take that is left to the log.
+LOG_PART = 16
 _BUSY_SECONDS = 5.0
+_BUSY_MS = int(_BUSY_SECONDS * 1000)
 
 # The vectors themselves stand in flat files (`_sqlite_log`): a row says where, under the number of its key. The number
 # is the row's own, so a look-up searches one tree of small rows. `used` says when the value came to its place.
@@ -120,9 +123,9 @@ def beside(path: Path, suffix: str) -> Path:
 
 
 def index_bytes(db: apsw.Connection) -> int:
-    """Bytes of the pages that hold something, in this transaction, and of the log beside the file."""
+    """Bytes of the pages that hold something, in this transaction."""
     size: int = (db.pragma("page_count") - db.pragma("freelist_count")) * db.pragma("page_size")
-    return size + log_bytes(Path(db.db_filename("main")))
+    return size
 
 
 def log_bytes(path: Path) -> int:
@@ -132,6 +135,15 @@ def log_bytes(path: Path) -> int:
         with suppress(FileNotFoundError):
             size += beside(path, suffix).stat().st_size
     return size
+
+
+def shorten_log(db: apsw.Connection, path: Path, max_bytes: int) -> None:
+    """Cuts the log if it is longer than it should be, unless another process is in the way: then the next one does."""
+    if log_bytes(path) > max_bytes // LOG_PART:
+        db.set_busy_timeout(0)
+        with suppress(apsw.Error):  # what was to be written is written
+            db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        db.set_busy_timeout(_BUSY_MS)
 
 
 def give_back(db: apsw.Connection) -> None:
@@ -206,7 +218,7 @@ def _connect(path: Path, max_bytes: int | None) -> tuple[apsw.Connection, bytes]
     try:
         if db.readonly("main"):
             raise ConfigurationError(f"The cache file {path} may not be written. Give a path that may.")
-        db.set_busy_timeout(int(_BUSY_SECONDS * 1000))
+        db.set_busy_timeout(_BUSY_MS)
         # A mapped file that another process cuts short would kill this one.
         db.pragma("mmap_size", 0)
         db.pragma("cache_size", -_CACHE_KIB)

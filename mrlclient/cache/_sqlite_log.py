@@ -133,11 +133,16 @@ class ValueLog:
 
     def evict(self) -> None:
         """Drops the files that are longest unused until the rest is small enough."""
-        if self._max_bytes is None or self._bytes() <= self._max_bytes:
+        if self._max_bytes is None:
             return
-        while self._bytes() > self._max_bytes and any(size for size, _ in self._segments.values()):
+        # The log's part is set aside, not counted: to drop things would only make it longer.
+        most = self._max_bytes - self._max_bytes // _sqlite_file.LOG_PART
+        dropped = False
+        while self._bytes() > most and any(size for size, _ in self._segments.values()):
             self._drop(min(self._segments))
-        self._db.execute("PRAGMA incremental_vacuum").fetchall()
+            dropped = True
+        if dropped:
+            self._db.execute("PRAGMA incremental_vacuum").fetchall()
 
     def compact(self) -> None:
         """Compacts a file that is mostly dead, if there is one. The newest is not looked at: it still grows."""

@@ -126,7 +126,7 @@ class Reader:
             try:
                 length = min(size, most)
                 lengths.append(length if length > 0 and read(at, into[begin : begin + length]) else 0)
-            except TypeError:
+            except (TypeError, OverflowError):
                 lengths.append(0)  # an index that is damaged may say anything
             begin += most
         places = np.array([row for row, *_ in held], dtype=np.intp)

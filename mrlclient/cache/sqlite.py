@@ -243,6 +243,8 @@ class SQLiteCache(Cache):
         self._damaged.clear()
         self._touched.clear()
         self._counts[:] = (0, 0, 0.0, 0.0)
+        if self._max_bytes is not None:
+            _sqlite_file.shorten_log(db, self._path, self._max_bytes)
 
     def _rows(self) -> Iterator[Row]:
         """What is held, a few rows at a time so that nobody has to wait."""

@@ -432,6 +432,28 @@ def test_what_others_hold_open_takes_no_space(path):
     other.close()
 
 
+@posix
+def test_what_cannot_be_opened_for_now_is_not_dropped(path):
+    """With too many open files, say. What is there was paid for."""
+    import resource
+
+    cache = SQLiteCache(path)
+    fill(cache, range(10))
+    cache.close()
+    cache = SQLiteCache(path)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        for use in (lambda: found(cache, range(10)), lambda: list(cache.items()), cache.verify):
+            with pytest.raises(OSError, match="open files"):
+                use()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert found(cache, range(10)) == list(range(10))
+    assert cache.verify() == (10, 0)
+    cache.close()
+
+
 def test_more_segments_than_are_kept_open(path, monkeypatch, small_segments):
     monkeypatch.setattr(_segments, "_MAX_OPEN", 3)
     cache = SQLiteCache(path)
