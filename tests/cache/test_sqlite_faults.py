@@ -281,6 +281,7 @@ def mixed_processes(tmp_path, seconds):
     db = apsw.Connection(str(path))
     assert db.pragma("integrity_check") == "ok"
     places = db.execute("SELECT at, size FROM vectors ORDER BY at").fetchall()
+    assert sum(size for _, size in places) >= 2**20, "no more went than had to"
     assert all(at + size <= after for (at, size), (after, _) in itertools.pairwise(places))
     held = {int(each.name.rpartition("-")[2]) for each in tmp_path.glob(f"{path.name}-vectors-*")}
     assert {at >> 32 for at, _ in places} <= held
