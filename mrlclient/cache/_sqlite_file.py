@@ -22,25 +22,28 @@ except ImportError:
 
 #: "MRLc": what makes an SQLite file one of ours.
 _APPLICATION_ID = 0x4D524C63
-_VERSION = 1
+_VERSION = 2
 #: What it begins with, whether it has a log (2) or not (1), its pages, its format, whose it is.
 _HEADER = struct.Struct(">16s 2x B 9x I 28x i 4x i")
 
 #: Before this release, processes that write at once could corrupt a file in WAL mode (its "WAL-reset bug").
 _OLDEST_SQLITE = (3, 51, 3)
 
-#: A vector that just overflows a small page takes two of them, and of a large one most is read in vain: here five rows
-#: of 1536 numbers fill a page, and one of them costs 5 µs less than out of 64 KiB.
-_PAGE_BYTES = 32_768
-#: Holds the index. More is not better: what is read at random comes from the system's own cache anyway.
-_CACHE_KIB = 4_096
-#: The log is written back to the file when it is this long: 16 MiB.
-_CHECKPOINT_PAGES = 512
+#: Rows are small and their keys random: a large page would be written for the sake of one row.
+_PAGE_BYTES = 4_096
+#: Holds the index of some 200,000 vectors. What is not in it comes from the system's own cache.
+_CACHE_KIB = 16_384
+#: The log is written back to the file when it is this long: 16 MiB, or this part of what all files may take. Keys come
+#: in any order, so most writes change most pages: the longer the log, the fewer are written back more than once.
+_CHECKPOINT_PAGES = 4_096
+_CHECKPOINT_PART = 32
+#: The part of what all files may take that is left to the log.
+LOG_PART = 16
 _BUSY_SECONDS = 5.0
+_BUSY_MS = int(_BUSY_SECONDS * 1000)
 
-# The row's number tells when it was used: the newest has the highest. So the least recently used stand together at
-# the beginning of the file, whole pages get free when they go, and no second index is needed. `used` says when the
-# row got its number. WITHOUT ROWID would put the vectors into the index that every look-up searches.
+# The vectors themselves stand in flat files (`_sqlite_log`): a row says where, under the number of its key. The number
+# is the row's own, so a look-up searches one tree of small rows. `used` says when the value came to its place.
 _SCHEMA = """
 CREATE TABLE meta (
     secret BLOB NOT NULL,
@@ -49,15 +52,21 @@ CREATE TABLE meta (
     tokens REAL NOT NULL DEFAULT 0,
     usd REAL NOT NULL DEFAULT 0
 );
+CREATE TABLE segments (
+    number INTEGER PRIMARY KEY,
+    size INTEGER NOT NULL,
+    dead INTEGER NOT NULL
+);
+INSERT INTO segments VALUES (1, 0, 0);
 CREATE TABLE vectors (
-    id INTEGER PRIMARY KEY,
-    key BLOB NOT NULL,
+    key INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    size INTEGER NOT NULL,
     width INTEGER NOT NULL,
     created REAL NOT NULL,
-    used REAL NOT NULL,
-    value BLOB NOT NULL
+    used REAL NOT NULL
 );
-CREATE UNIQUE INDEX vectors_key ON vectors (key);
+CREATE INDEX vectors_at ON vectors (at);
 """
 
 # Closing any descriptor of a file drops all locks that this process has on it (POSIX), SQLite's own too. The only
@@ -85,8 +94,12 @@ def full_path(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.realpath(given.parent)) / given.name
 
 
-def open_file(path: Path) -> tuple[apsw.Connection, bytes]:
+def open_file(path: Path, max_bytes: int | None = None) -> tuple[apsw.Connection, bytes]:
     """Opens a cache file, making it where there is none.
+
+    Args:
+        path: The file.
+        max_bytes: What all files may take; the log then takes a small part of it.
 
     Returns:
         A connection, and the file's secret.
@@ -99,7 +112,7 @@ def open_file(path: Path) -> tuple[apsw.Connection, bytes]:
             new = _make_private(path)
             if not new:
                 _recognise(path)
-            return _connect(path)
+            return _connect(path, max_bytes)
         except (OSError, apsw.Error) as error:
             raise ConfigurationError(f"The cache file {path} cannot be used: {_reason(error)}") from error
 
@@ -109,10 +122,28 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def used_bytes(db: apsw.Connection) -> int:
-    """Bytes of the pages that hold something."""
-    used: int = (db.pragma("page_count") - db.pragma("freelist_count")) * db.pragma("page_size")
-    return used
+def index_bytes(db: apsw.Connection) -> int:
+    """Bytes of the pages that hold something, in this transaction."""
+    size: int = (db.pragma("page_count") - db.pragma("freelist_count")) * db.pragma("page_size")
+    return size
+
+
+def log_bytes(path: Path) -> int:
+    """Bytes of the log and its index."""
+    size = 0
+    for suffix in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            size += beside(path, suffix).stat().st_size
+    return size
+
+
+def shorten_log(db: apsw.Connection, path: Path, max_bytes: int) -> None:
+    """Cuts the log if it is longer than it should be, unless another process is in the way: then the next one does."""
+    if log_bytes(path) > max_bytes // LOG_PART:
+        db.set_busy_timeout(0)
+        with suppress(apsw.Error):  # what was to be written is written
+            db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        db.set_busy_timeout(_BUSY_MS)
 
 
 def give_back(db: apsw.Connection) -> None:
@@ -182,12 +213,12 @@ def _identity(path: Path) -> tuple[int, int]:
     return application, version
 
 
-def _connect(path: Path) -> tuple[apsw.Connection, bytes]:
+def _connect(path: Path, max_bytes: int | None) -> tuple[apsw.Connection, bytes]:
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW)
     try:
         if db.readonly("main"):
             raise ConfigurationError(f"The cache file {path} may not be written. Give a path that may.")
-        db.set_busy_timeout(int(_BUSY_SECONDS * 1000))
+        db.set_busy_timeout(_BUSY_MS)
         # A mapped file that another process cuts short would kill this one.
         db.pragma("mmap_size", 0)
         db.pragma("cache_size", -_CACHE_KIB)
@@ -197,8 +228,11 @@ def _connect(path: Path) -> tuple[apsw.Connection, bytes]:
         # The log is not flushed to the disk at each commit: a killed process loses nothing, a power failure perhaps the
         # last commits, never the file. What is lost is embedded again.
         db.pragma("synchronous", "NORMAL")
-        db.pragma("wal_autocheckpoint", _CHECKPOINT_PAGES)
-        db.pragma("journal_size_limit", _CHECKPOINT_PAGES * _PAGE_BYTES)
+        pages = _CHECKPOINT_PAGES
+        if max_bytes is not None:
+            pages = min(pages, max_bytes // _CHECKPOINT_PART // _PAGE_BYTES)
+        db.pragma("wal_autocheckpoint", pages)
+        db.pragma("journal_size_limit", pages * _PAGE_BYTES)
         # A write that began as a read could not wait for another writer.
         db.transaction_mode = "IMMEDIATE"
         secret = db.execute("SELECT secret FROM meta").get

@@ -1,17 +1,22 @@
-"""How a vector is stored: a header, then blocks of 64 numbers, each followed by a checksum of all before it.
+"""How a vector is stored: a header, then its numbers in blocks, each followed by a checksum of all before it.
 
-So the beginning of a value, up to the end of any block, can be verified without the rest: a narrow request reads a
-prefix only. Little-endian throughout::
+So the beginning of a value, up to the end of any block, can be verified without the rest, and by one checksum: a narrow
+request reads a prefix only. Blocks end at 64 numbers, at 128, 256, 512 and so on, and with the last number: few sums,
+and never twice as much read as is wanted. Little-endian throughout::
 
-    "MRLV" | version u8 | type u8 | 2 × 0 | width u32 | tokens f32 | usd f64 | created f64 | model 64 bytes
-    64 numbers | xxh3-64 of everything before | 64 numbers | xxh3-64 | … | the rest of the numbers | xxh3-64
+    "MRLV" | version u8 | type u8 | 2 × 0 | width u32 | tokens f32 | usd f64 | created f64 | model 64 B | key 32 B
+    64 numbers | xxh3-64 of everything before | 64 numbers | xxh3-64 | 128 numbers | xxh3-64 | … | the rest | xxh3-64
+
+The key is in it, so whatever points at a value, a value never passes for another text's. Many values are made, and
+read, at once: what is done once for a batch costs next to nothing for a row.
 """
 
 from __future__ import annotations
 
-import struct
 import time
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import xxhash
@@ -24,117 +29,270 @@ if TYPE_CHECKING:
 #: Types that a vector may be stored as.
 StoredType = Literal["float32", "float16"]
 
-_BLOCK = 64
+_FIRST_BLOCK = 64
 _SUM_BYTES = 8
-_MAGIC = b"MRLV"
-_VERSION = 1
-_HEADER = struct.Struct("<4sBBHIfdd64s")
+_VERSION = 2
+_KEY_BYTES = 32
+# The magic, the version and the type are one number to compare.
+_HEADER = np.dtype(
+    [
+        ("start", "<u8"),
+        ("width", "<u4"),
+        ("tokens", "<f4"),
+        ("usd", "<f8"),
+        ("created", "<f8"),
+        ("model", "S64"),
+        ("key", "<u8", (4,)),
+    ]
+)
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
-_SUM = struct.Struct("<Q")
-_TYPES: dict[int, np.dtype[np.floating]] = {1: np.dtype("<f4"), 2: np.dtype("<f2")}
-_CODES: dict[str, int] = {"float32": 1, "float16": 2}
+
+
+def _start(code: int) -> int:
+    return int.from_bytes(b"MRLV" + bytes([_VERSION, code, 0, 0]), "little")
+
+
+_STARTS: dict[str, int] = {"float32": _start(1), "float16": _start(2)}
+_TYPES: dict[int, np.dtype[np.floating]] = {_start(1): np.dtype("<f4"), _start(2): np.dtype("<f2")}
+
+
+class _Block(NamedTuple):
+    """Where numbers `first` to `stop` stand in a value, and their checksum."""
+
+    first: int
+    stop: int
+    at: int
+    sum_at: int
+
+
+class Decoded(NamedTuple):
+    """What came of reading values.
+
+    Attributes:
+        good: (n,) bool, whose numbers were written.
+        damaged: (n,) bool, which are not what was stored. Those that are neither are too narrow, too old or not there.
+        tokens: Tokens of the good ones, summed.
+        usd: What those had cost, in USD.
+    """
+
+    good: NDArray[np.bool_]
+    damaged: NDArray[np.bool_]
+    tokens: float
+    usd: float
+
+
+@lru_cache(maxsize=256)
+def _blocks(width: int, itemsize: int) -> tuple[_Block, ...]:
+    blocks, first, at = [], 0, _HEADER.itemsize
+    while first < width:
+        stop = min(max(_FIRST_BLOCK, 2 * first), width)
+        sum_at = at + (stop - first) * itemsize
+        blocks.append(_Block(first, stop, at, sum_at))
+        first, at = stop, sum_at + _SUM_BYTES
+    return tuple(blocks)
+
+
+def _size(width: int, itemsize: int) -> int:
+    blocks = _blocks(width, itemsize)
+    return blocks[-1].sum_at + _SUM_BYTES if blocks else _HEADER.itemsize
 
 
 def encoded_size(width: int, stored_type: StoredType = "float32") -> int:
     """Bytes of a value of this width, or of the beginning of a wider one that holds as many numbers."""
-    return _size(width, _TYPES[_CODES[stored_type]])
+    return _size(width, _TYPES[_STARTS[stored_type]].itemsize)
 
 
 def prefix_size(width: int) -> int:
     """Bytes that are enough to read `width` numbers of any value: whole blocks of the wider type."""
-    return encoded_size(-(-width // _BLOCK) * _BLOCK)
+    stop = _FIRST_BLOCK
+    while stop < width:
+        stop *= 2
+    return encoded_size(stop)
 
 
 def encode(entry: Entry, stored_type: StoredType = "float32") -> bytes:
     """The value of an entry; as float32 where a number is beyond float16."""
-    if stored_type == "float16" and np.abs(entry.vector).max(initial=0.0) > _FLOAT16_MAX:
-        stored_type = "float32"
-    code = _CODES[stored_type]
-    dtype, width = _TYPES[code], len(entry.vector)
-    created = entry.created or time.time()
-    model = entry.model.encode("utf-8")[:64]
-    # In place: a piece of its own for every block costs twice as much.
-    value = bytearray(_size(width, dtype))
-    _HEADER.pack_into(value, 0, _MAGIC, _VERSION, code, 0, width, entry.tokens, entry.usd, created, model)
-    full, stride = width // _BLOCK, _BLOCK * dtype.itemsize + _SUM_BYTES
-    blocks = np.ndarray((full, _BLOCK), dtype, value, _HEADER.size, (stride, dtype.itemsize))
-    blocks[...] = entry.vector[: full * _BLOCK].reshape(full, _BLOCK)
-    if width > full * _BLOCK:
-        rest = np.frombuffer(value, dtype, width - full * _BLOCK, _HEADER.size + full * stride)
-        rest[...] = entry.vector[full * _BLOCK :]
-    running, view, done = xxhash.xxh3_64(), memoryview(value), 0
-    ends = list(range(_HEADER.size + stride, _HEADER.size + full * stride + 1, stride))
-    for end in ends if full * _BLOCK == width else [*ends, len(value)]:
-        running.update(view[done : end - _SUM_BYTES])
-        done = end - _SUM_BYTES
-        _SUM.pack_into(value, done, running.intdigest())
-    return bytes(value)
+    return bytes(Encoder().encode([entry], stored_type)[0])
 
 
-def decode_into(value: bytes, out: NDArray[np.float32], not_before: float = 0.0) -> tuple[float, float] | None:
-    """Verifies the beginning of a value and writes its first numbers.
+class Encoder:
+    """Makes values in memory that it keeps, as memory that is new costs more than what is done in it.
 
     Args:
-        value: The value, or at least `prefix_size(len(out))` bytes of it.
-        out: (d,) float32 to write into.
+        kept_bytes: Bytes to keep: of about twice the values of a call.
+    """
+
+    def __init__(self, kept_bytes: int = 0) -> None:
+        self._kept = np.empty(kept_bytes, dtype=np.uint8)
+        self._taken = 0
+
+    def encode(self, entries: Sequence[Entry], stored_type: StoredType, now: float | None = None) -> list[memoryview]:
+        """The values of entries, in their order, good until the next call; `now` for those that are not dated."""
+        self._taken, now = 0, now or time.time()
+        values: dict[int, memoryview] = {}
+        widths: dict[int, list[int]] = {}
+        for i, entry in enumerate(entries):
+            widths.setdefault(len(entry.vector), []).append(i)
+        for width, rows in widths.items():
+            numbers = self._room(len(rows), width * 4).view(np.float32)
+            np.concatenate([entries[i].vector for i in rows], out=numbers.reshape(-1))
+            kinds: list[tuple[StoredType, NDArray[np.intp]]] = [(stored_type, np.arange(len(rows)))]
+            if stored_type == "float16":
+                sizes = np.abs(numbers)
+                beyond = ((sizes > _FLOAT16_MAX) & (sizes < np.inf)).any(axis=1)
+                kinds = [("float16", np.flatnonzero(~beyond)), ("float32", np.flatnonzero(beyond))]
+            for kind, those in kinds:
+                if len(those):
+                    chosen = [rows[i] for i in those.tolist()]
+                    part = numbers if len(those) == len(rows) else numbers[those]
+                    made = self._encode([entries[i] for i in chosen], part, _STARTS[kind], now)
+                    values.update(zip(chosen, made, strict=True))
+        return [values[i] for i in range(len(entries))]
+
+    def _encode(
+        self, entries: list[Entry], numbers: NDArray[np.float32], start: int, now: float
+    ) -> Iterator[memoryview]:
+        """The values of rows of one width and one type."""
+        dtype, (count, width) = _TYPES[start], numbers.shape
+        size = _size(width, dtype.itemsize)
+        values = self._room(count, size)
+        header = values[:, : _HEADER.itemsize].view(_HEADER)[:, 0]
+        header["start"] = start
+        header["width"] = width
+        header["tokens"] = [entry.tokens for entry in entries]
+        header["usd"] = [entry.usd for entry in entries]
+        header["created"] = [entry.created or now for entry in entries]
+        header["model"] = [entry.model.encode("utf-8")[:64] for entry in entries]
+        header["key"] = _words([entry.key for entry in entries])
+        flat, begins = values.reshape(-1).data, range(0, count * size, size)
+        for first, stop, at, sum_at in _blocks(width, dtype.itemsize):
+            values[:, at:sum_at].view(dtype)[...] = numbers[:, first:stop]
+            # Each from the beginning: together twice the bytes, but one call for each, where a running sum needs three.
+            sums = [xxhash.xxh3_64_intdigest(flat[row : row + sum_at]) for row in begins]
+            values[:, sum_at : sum_at + _SUM_BYTES].view("<u8")[:, 0] = sums
+        return (flat[row : row + size] for row in begins)
+
+    def _room(self, count: int, size: int) -> NDArray[np.uint8]:
+        begin, self._taken = self._taken, self._taken + -(-count * size // 64) * 64
+        if self._taken > len(self._kept):
+            return np.empty((count, size), dtype=np.uint8)
+        return self._kept[begin : begin + count * size].reshape(count, size)
+
+
+def decode_many(
+    keys: Sequence[bytes],
+    values: NDArray[np.uint8],
+    lengths: NDArray[np.int64],
+    out: NDArray[np.float32],
+    places: NDArray[np.intp] | None = None,
+    not_before: float = 0.0,
+) -> Decoded:
+    """Verifies the beginnings of values and writes their first numbers.
+
+    Args:
+        keys: n keys.
+        values: (n, b) bytes, C-contiguous, b > 128: of each value `prefix_size(d)` bytes or more, or all of it.
+        lengths: (n,) how many of the b bytes are the value's; 0 where there is none.
+        out: (m, d) float32 to write into. Rows of values that are not good are left as they are.
+        places: (n,) the row of `out` for each value; by default as many rows as there are values.
         not_before: The oldest acceptable time of creation, in seconds since 1970.
+    """
+    count, stride = values.shape
+    wanted = out.shape[1]
+    good, sound = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
+    header = values[:, : _HEADER.itemsize].view(_HEADER)[:, 0]
+    named = (header["key"] == _words(keys)).all(axis=1)
+    flat = values.reshape(-1).data
+    # The header is covered by each checksum: nothing of it is believed before one was looked at.
+    kinds = set(zip(header["start"].tolist(), header["width"].tolist(), strict=True))
+    for start, width in kinds:
+        dtype = _TYPES.get(start)
+        if dtype is None or not width:
+            continue
+        blocks = [block for block in _blocks(width, dtype.itemsize) if block.first < max(wanted, 1)]
+        sum_at = blocks[-1].sum_at
+        those = named & (lengths >= sum_at + _SUM_BYTES)
+        if len(kinds) > 1:
+            those &= (header["start"] == start) & (header["width"] == width)
+        rows: Any = slice(None)
+        if not those.all():
+            rows = np.flatnonzero(those)
+            if not len(rows):
+                continue
+        begins = range(0, count * stride, stride) if isinstance(rows, slice) else (rows * stride).tolist()
+        found = np.array([xxhash.xxh3_64_intdigest(flat[row : row + sum_at]) for row in begins], dtype=np.uint64)
+        kept = values[rows, sum_at : sum_at + _SUM_BYTES].view("<u8")[:, 0]
+        sound[rows] = found == kept
+        if width < wanted:
+            continue
+        good[rows] = sound[rows] & (header["created"][rows] >= not_before)
+        if not (isinstance(rows, slice) and good.all()):
+            rows = np.flatnonzero(those & good)
+        into: Any = rows if places is None else places[rows]
+        for first, stop, at, _ in blocks:
+            stop = min(stop, wanted)
+            out[into, first:stop] = values[:, at : at + (stop - first) * dtype.itemsize].view(dtype)[rows]
+    tokens = header["tokens"][good].sum(dtype=np.float64)
+    return Decoded(good, ~sound & (lengths > 0), float(tokens), float(header["usd"][good].sum()))
+
+
+def decode_bytes(
+    keys: Sequence[bytes],
+    values: Sequence[bytes],
+    out: NDArray[np.float32],
+    places: NDArray[np.intp] | None = None,
+    not_before: float = 0.0,
+) -> Decoded:
+    """As `decode_many`, of values that stand each by itself, empty where there is none."""
+    lengths = [len(value) for value in values]
+    most = max(_HEADER.itemsize, *lengths)
+    rows = np.zeros((len(values), most), dtype=np.uint8)
+    flat = rows.reshape(-1).data
+    for i, (value, length) in enumerate(zip(values, lengths, strict=True)):
+        flat[i * most : i * most + length] = value
+    return decode_many(keys, rows, np.array(lengths), out, places, not_before)
+
+
+def decode_into(
+    key: bytes, value: bytes, out: NDArray[np.float32], not_before: float = 0.0
+) -> tuple[float, float] | None:
+    """As `decode_many`, of one value, into (d,) float32.
 
     Returns:
         Its tokens and USD; None where it is narrower than `out`, or older than `not_before`.
 
     Raises:
-        CorruptEntryError: If it is not what was stored.
+        CorruptEntryError: If it is not what was stored, or not under this key.
     """
-    width, dtype, tokens, usd, created, _ = _header(value)
-    wanted = len(out)
-    # The header is covered by the first checksum, so nothing of it is believed before that was looked at.
-    full, rest = divmod(min(-(-wanted // _BLOCK) * _BLOCK, width), _BLOCK)
-    stride = _BLOCK * dtype.itemsize + _SUM_BYTES
-    end = _HEADER.size + full * stride + (rest * dtype.itemsize + _SUM_BYTES if rest else 0)
-    _verify(value, end)
-    if width < wanted or created < not_before:
-        return None
-    whole = min(wanted // _BLOCK, full)
-    if whole:
-        blocks = np.ndarray((whole, _BLOCK), dtype, value, _HEADER.size, (stride, dtype.itemsize))
-        out[: whole * _BLOCK].reshape(whole, _BLOCK)[...] = blocks
-    if wanted > whole * _BLOCK:
-        left = wanted - whole * _BLOCK
-        out[whole * _BLOCK :] = np.frombuffer(value, dtype, left, _HEADER.size + whole * stride)
-    return tokens, usd
+    decoded = decode_bytes([key], [value], out.reshape(1, -1), not_before=not_before)
+    if decoded.damaged[0] or not value:
+        raise CorruptEntryError
+    return (decoded.tokens, decoded.usd) if decoded.good[0] else None
 
 
-def decode(key: bytes, value: bytes) -> Entry:
-    """The whole entry of a value.
+def decode(key: bytes | None, value: bytes) -> Entry:
+    """The whole entry of a value; of whatever key it says, if none is given.
 
     Raises:
-        CorruptEntryError: If it is not what was stored.
+        CorruptEntryError: If it is not what was stored, or not under this key.
     """
-    width, dtype, tokens, usd, created, model = _header(value)
-    if len(value) != _size(width, dtype):
+    if len(value) < _HEADER.itemsize:
+        raise CorruptEntryError
+    start, width, tokens, usd, created, model, _ = np.frombuffer(value, _HEADER, 1)[0].item()
+    key = key or value[_HEADER.itemsize - _KEY_BYTES : _HEADER.itemsize]
+    dtype = _TYPES.get(start)
+    if dtype is None or len(value) != _size(width, dtype.itemsize):
         # Looked at before the memory is taken: nothing of a header is believed yet.
         raise CorruptEntryError
     vector = np.empty(width, dtype=np.float32)
-    decode_into(value, vector)
-    return Entry(key, vector, model.rstrip(b"\0").decode("utf-8", "ignore"), tokens, usd, created)
+    decode_into(key, value, vector)
+    return Entry(key, vector, model.decode("utf-8", "ignore"), tokens, usd, created)
 
 
-def _size(width: int, dtype: np.dtype[np.floating]) -> int:
-    return _HEADER.size + width * dtype.itemsize + -(-width // _BLOCK) * _SUM_BYTES
+def numbers_of(keys: Sequence[bytes]) -> NDArray[np.int64]:
+    """A number for each key, for an index of integers. Different keys may have the same: the value says whose it is."""
+    return np.array([xxhash.xxh3_64_intdigest(key) for key in keys], dtype=np.uint64).view(np.int64)
 
 
-def _header(value: bytes) -> tuple[int, np.dtype[np.floating], float, float, float, bytes]:
-    if len(value) < _HEADER.size:
-        raise CorruptEntryError
-    magic, version, code, _, width, tokens, usd, created, model = _HEADER.unpack_from(value)
-    if magic != _MAGIC or version != _VERSION or code not in _TYPES or width == 0:
-        raise CorruptEntryError
-    return width, _TYPES[code], tokens, usd, created, model
-
-
-def _verify(value: bytes, end: int) -> None:
-    if len(value) < end:
-        raise CorruptEntryError
-    view = memoryview(value)
-    if xxhash.xxh3_64_intdigest(view[: end - _SUM_BYTES]) != _SUM.unpack_from(value, end - _SUM_BYTES)[0]:
-        raise CorruptEntryError
+def _words(keys: Sequence[bytes]) -> NDArray[np.uint64]:
+    return np.frombuffer(b"".join(keys), dtype="<u8").reshape(len(keys), _KEY_BYTES // 8)

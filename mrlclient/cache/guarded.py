@@ -33,6 +33,7 @@ class GuardedCache:
         self._rests_until = 0.0
         self._warned = False
         self._closed = False
+        self._maker: tuple[bytes, Sequence[str], KeyMaker] | None = None
 
     @property
     def blocking(self) -> bool:
@@ -43,7 +44,7 @@ class GuardedCache:
         """Makes the texts' keys and asks for their rows, as `Cache.get_many`; without keys where that fails."""
         if self._is_up():
             try:
-                keys = KeyMaker(self.cache.secret, fields).keys(texts)
+                keys = self._key_maker(fields).keys(texts)
                 return Look(keys, self.cache.get_many(keys, width, out))
             except Exception as error:
                 self._failed(error)
@@ -64,6 +65,13 @@ class GuardedCache:
             self.cache.close()
         except Exception as error:
             self._failed(error)
+
+    def _key_maker(self, fields: Sequence[str]) -> KeyMaker:
+        """The last one again, where the fields are the same: a single query costs little else."""
+        secret, made = self.cache.secret, self._maker
+        if made is None or made[0] != secret or made[1] != fields:
+            self._maker = made = secret, fields, KeyMaker(secret, fields)
+        return made[2]
 
     def _is_up(self) -> bool:
         return not self._closed and time.monotonic() >= self._rests_until

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -44,6 +44,12 @@ class MemoryCache(Cache):
         self._tokens = self._usd = 0.0
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "A MemoryCache is not pickled: it belongs to one process. Make one in each process, or give all of them an "
+            "SQLiteCache, which shares its file."
+        )
+
     @property
     def secret(self) -> bytes:
         return self._secret
@@ -52,6 +58,7 @@ class MemoryCache(Cache):
         oldest = self._oldest()
         mask = np.zeros(len(keys), dtype=np.bool_)
         tokens = usd = 0.0
+        found = 0
         with self._lock:
             for i, key in enumerate(keys):
                 entry = self._entries.get(key)
@@ -60,9 +67,9 @@ class MemoryCache(Cache):
                 self._entries.move_to_end(key)
                 out[i] = entry.vector[:width]
                 mask[i] = True
+                found += 1
                 tokens += entry.tokens
                 usd += entry.usd
-            found = int(mask.sum())
             self._hits += found
             self._misses += len(keys) - found
             self._tokens += tokens

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -97,6 +97,12 @@ class RedisCache(Cache):
         self._reported = time.monotonic()
         self._client = open_client(url, timeout)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "A RedisCache is not pickled: its address may hold a password. Make one in each process; those with the "
+            "same server and prefix share what they keep."
+        )
+
     def __repr__(self) -> str:
         return f"RedisCache(prefix={self._prefix.decode('utf-8')!r})"
 
@@ -114,24 +120,18 @@ class RedisCache(Cache):
     def get_many(self, keys: Sequence[bytes], width: int, out: NDArray[np.float32]) -> Found:
         mask = np.zeros(len(keys), dtype=np.bool_)
         tokens = usd = 0.0
-        oldest, size, damaged = self._oldest(), codec.prefix_size(width), []
+        oldest, size, damaged = self._oldest(), codec.prefix_size(width), list[bytes]()
         step = max(1, _TRIP_BYTES // size)
         for start in range(0, len(keys), step):
             names = [self._prefix + key for key in keys[start : start + step]]
             # A name that is not there reads as an empty string.
             values = self._trip(("GETRANGE", name, 0, size - 1) for name in names)
-            for i, (name, value) in enumerate(zip(names, values, strict=True), start):
-                if not value:
-                    continue
-                try:
-                    cost = codec.decode_into(value, out[i], oldest)
-                except CorruptEntryError:
-                    damaged.append(name)
-                    continue
-                if cost is not None:
-                    mask[i] = True
-                    tokens += cost[0]
-                    usd += cost[1]
+            part = slice(start, start + len(names))
+            found = codec.decode_bytes(keys[part], values, out[part], not_before=oldest)
+            mask[part] = found.good
+            tokens += found.tokens
+            usd += found.usd
+            damaged += [name for name, bad in zip(names, found.damaged.tolist(), strict=True) if bad]
         hits = int(mask.sum())
         self._seen.append((os.getpid(), np.array([hits, len(keys) - hits, tokens, usd])))
         # What was found is found, even where this user of the server may only read.
@@ -145,16 +145,12 @@ class RedisCache(Cache):
         now, oldest = time.time(), self._oldest()
         commands: list[tuple[Any, ...]] = []
         size = 0
-        for entry in entries:
-            life = 0
-            if self._ttl is not None:
-                life = int(((entry.created or now) + self._ttl - now) * 1000)
-                if life <= 0:
-                    continue
-            value = codec.encode(entry, self._stored_type)
+        kept = [(entry, life) for entry in entries if (life := self._life(entry, now)) >= 0]
+        values = codec.Encoder().encode([entry for entry, _ in kept], self._stored_type, now)
+        for (entry, life), value in zip(kept, values, strict=True):
             # The first of a trip brings the script along, so the others find it.
             script = ("EVALSHA", _KEEP_SHA) if commands else ("EVAL", _KEEP)
-            commands.append((*script, 1, self._prefix + entry.key, value, life, oldest))
+            commands.append((*script, 1, self._prefix + entry.key, bytes(value), life, oldest))
             size += len(value)
             if size >= _TRIP_BYTES:
                 self._trip(commands)
@@ -190,14 +186,13 @@ class RedisCache(Cache):
         """Drops what is too old for this cache's `ttl`, as after a change of it; the rest the server does by itself."""
         if self._ttl is None:
             return 0
-        dropped, oldest, one, last = 0, self._oldest(), np.empty(1, dtype=np.float32), codec.prefix_size(1) - 1
+        dropped, oldest, last = 0, self._oldest(), codec.prefix_size(1) - 1
         for names in self._pages():
-            old, values = [], self._trip(("GETRANGE", name, 0, last) for name in names)
-            for name, value in zip(names, values, strict=True):
-                with suppress(CorruptEntryError):
-                    if value and codec.decode_into(value, one, oldest) is None:
-                        old.append(name)
-            dropped += self._drop(old)
+            values = self._trip(("GETRANGE", name, 0, last) for name in names)
+            keys, one = [name[len(self._prefix) :] for name in names], np.empty((len(names), 1), dtype=np.float32)
+            found = codec.decode_bytes(keys, values, one, not_before=oldest)
+            old = [bool(value) for value in values] & ~(found.good | found.damaged)
+            dropped += self._drop([name for name, yes in zip(names, old.tolist(), strict=True) if yes])
         return dropped
 
     def clear(self) -> int:
@@ -218,6 +213,10 @@ class RedisCache(Cache):
         with suppress(valkey.ValkeyError):
             self._report()
         self._client.close()
+
+    def _life(self, entry: Entry, now: float) -> int:
+        """Milliseconds that an entry has left: 0 for ever, -1 for none."""
+        return 0 if self._ttl is None else int(((entry.created or now) + self._ttl - now) * 1000) or -1
 
     def _oldest(self) -> float:
         return 0.0 if self._ttl is None else time.time() - self._ttl

@@ -1,24 +1,28 @@
-"""A cache in a file, for any number of processes on one machine."""
+"""A cache in files, for any number of processes on one machine."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mrlclient.cache import _sqlite_file, _sqlite_fork
-from mrlclient.cache.base import Cache, CacheStats, CorruptEntryError, Entry, Found
+from mrlclient.cache._segments import Segments
+from mrlclient.cache.base import Cache, CacheStats, Entry, Found
 from mrlclient.errors import ConfigurationError
 
 try:
     import apsw
 
     from mrlclient.cache import codec
+    from mrlclient.cache._sqlite_log import ValueLog
+    from mrlclient.cache._sqlite_reader import Reader, Request, Row
 except ImportError:
     from mrlclient.errors import missing_extra
 
@@ -28,43 +32,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LEAST_BYTES = 2**20
-#: What is left of `max_bytes` after something had to go.
-_KEEP = 0.9
 #: A row that was used within this many seconds is not marked as used again: a read should not cost a write.
 _COARSE = 3600.0
-_MAX_TOUCHED = 4096
+_MAX_TOUCHED = 1024
 #: Rows looked at with one lock.
 _CHUNK = 64
+#: Bytes kept in one transaction, about, so that other processes need not wait long, and a bound is not overrun by much.
+_WRITE_BYTES = 2**23
 
-# The index says where a key's row is, the row says whose it is: `v.key` comes from the row, so a damaged index cannot
-# hand out another text's vector. Taking all places from the index first also reads the rows in their order.
-_FIND = """
-SELECT v.key, v.id, v.used < ?, substr(v.value, 1, ?) FROM vectors AS v WHERE v.id IN (
-    SELECT i.id FROM carray(?) AS wanted CROSS JOIN vectors AS i ON i.key = wanted.value
-) AND v.width >= ?
-"""
-_NEXT_ID = "(SELECT max(id) + 1 FROM vectors)"
-_KEEP_WIDER = f"""
-INSERT INTO vectors (key, width, created, used, value) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET id = {_NEXT_ID},
-    width = excluded.width, created = excluded.created, used = excluded.used, value = excluded.value
-WHERE excluded.width > width OR created < ?
-"""  # noqa: S608
-_TOUCH = f"UPDATE vectors SET id = {_NEXT_ID}, used = ? WHERE id = ? AND used < ?"  # noqa: S608
 _COUNT = "UPDATE meta SET hits = hits + ?, misses = misses + ?, tokens = tokens + ?, usd = usd + ?"
 
 
 class SQLiteCache(Cache):
-    """Vectors in a file that only its owner may read; threads and processes may share it.
+    """Vectors in files that only their owner may read; threads and processes may share them.
 
-    A killed process loses nothing that `set_many` had returned from; a power failure may lose the last of it. Across a
-    fork the file is closed, and opened again on both sides. It is opened again, too, when it is used after `close`.
+    At the path stands the index, an SQLite file; beside it, as `PATH-vectors-1` and so on, stand the vectors. A killed
+    process loses nothing that `set_many` had returned from; a power failure may lose the last of it. Across a fork
+    everything is closed, and opened again on both sides. It is opened again, too, when it is used after `close`, and by
+    a process that gets it pickled.
 
     Args:
-        path: The file. It and its folders are made where they are missing, for the owner alone (0600 and 0700), and a
-            cache file that others may read is made private again. Not on a network's file system.
-        max_bytes: Bytes that the file may take, 1 MiB or more; the least recently used go first. By default any number.
-            Beside it there is a log of about 16 MiB while it is written.
+        path: The file. It and its folders are made where they are missing, for the owner alone (0600 and 0700), and
+            files that others may read are made private again. Not on a network's file system.
+        max_bytes: Bytes that all files may take, 1 MiB or more; the least recently used go first, an eighth at a time.
+            By default any number.
         ttl: Seconds that an entry is good for; by default for ever.
         stored_type: `"float16"` takes half the space and keeps 11 bits of each number.
 
@@ -91,12 +82,16 @@ class SQLiteCache(Cache):
         self._max_bytes = max_bytes
         self._ttl = ttl
         self._type: codec.StoredType = stored_type
+        self._write_bytes = _WRITE_BYTES if max_bytes is None else min(_WRITE_BYTES, max_bytes // 8)
         self._lock = threading.Lock()
         self._db: apsw.Connection | None = None
+        self._files = Segments(self._path)
+        self._log: ValueLog
+        self._reader: Reader
         self._pid = 0
         self._secret = b""
         self._touched: set[int] = set()
-        self._damaged: list[tuple[int, bytes]] = []
+        self._damaged: set[tuple[int, Any]] = set()
         self._counts = [0, 0, 0.0, 0.0]  # hits, misses, tokens, usd: not in the file yet
         _sqlite_fork.close_at_fork(self)
         with self._lock:
@@ -105,88 +100,82 @@ class SQLiteCache(Cache):
     def __repr__(self) -> str:
         return f"SQLiteCache({str(self._path)!r})"
 
+    def __reduce__(self) -> tuple[Callable[[], SQLiteCache], tuple[()]]:
+        options: dict[str, Any] = {"max_bytes": self._max_bytes, "ttl": self._ttl, "stored_type": self._type}
+        return partial(type(self), self._path, **options), ()
+
     @property
     def secret(self) -> bytes:
         return self._secret
 
     def get_many(self, keys: Sequence[bytes], width: int, out: NDArray[np.float32]) -> Found:
-        mask = np.zeros(len(keys), dtype=np.bool_)
         if not keys:
-            return Found(mask)
-        at = {key: i for i, key in enumerate(keys)}
-        oldest = self._oldest()
-        tokens = usd = 0.0
-        hits = 0
+            return Found(np.zeros(0, dtype=np.bool_))
+        request = Request(keys, out[:, :width], self._oldest(), self._stale())
         with self._lock:
-            db = self._open()
-            bindings = (self._stale(), codec.prefix_size(width), apsw.carray(tuple(keys)), width)
-            for key, number, stale, value in db.execute(_FIND, bindings):
-                i = at.get(key)
-                if i is None:
-                    continue  # the index is damaged; see `verify`
-                try:
-                    read = codec.decode_into(_checked(value), out[i], oldest)
-                except CorruptEntryError:
-                    self._damaged.append((number, key))
-                    continue
-                if read is None:
-                    continue
-                mask[i] = True
-                hits += 1
-                tokens += read[0]
-                usd += read[1]
-                if stale:
-                    self._touched.add(number)
-            for position, count in enumerate((hits, len(keys) - hits, tokens, usd)):
+            self._open()
+            self._reader.find(request)
+            self._touched.update(request.used)
+            self._damaged |= request.damaged
+            hits = int(request.mask.sum())
+            for position, count in enumerate((hits, len(keys) - hits, request.tokens, request.usd)):
                 self._counts[position] += count
             if self._damaged or len(self._touched) >= _MAX_TOUCHED:
                 # What was found stays found if this fails; then it is done with the next write.
-                with suppress(apsw.Error):
-                    self._write(db, [])
-        return Found(mask, tokens, usd)
+                with suppress(apsw.Error, OSError):
+                    self._write()
+        return Found(request.mask, request.tokens, request.usd)
 
     def set_many(self, entries: Sequence[Entry]) -> None:
+        best: dict[bytes, Entry] = {}
         now, oldest = time.time(), self._oldest()
-        rows = [
-            (entry.key, len(entry.vector), entry.created or now, now, codec.encode(entry, self._type), oldest)
-            for entry in entries
-        ]
-        with self._lock:
-            self._write(self._open(), rows)
+        for entry in entries:
+            held = best.get(entry.key)
+            if held is None or len(held.vector) < len(entry.vector) or 0 < held.created < oldest:
+                best[entry.key] = entry
+        rows = list(best.values())
+        while rows:
+            size = count = 0
+            while count < len(rows) and size < self._write_bytes:
+                size += codec.encoded_size(len(rows[count].vector), self._type)
+                count += 1
+            part, rows = rows[:count], rows[count:]
+            with self._lock:
+                self._open()
+                self._write(lambda part=part: self._log.add(part, self._type, now, oldest))  # type: ignore[misc]
 
     def items(self) -> Iterator[Entry]:
-        for _, key, value in self._rows():
-            with suppress(CorruptEntryError):
-                yield codec.decode(_checked(key), _checked(value))
+        for row in self._rows():
+            if row.entry is not None:
+                yield row.entry
 
     def stats(self) -> CacheStats:
         with self._lock:
             db = self._open()
-            entries = db.execute("SELECT count(*) FROM vectors").get
+            entries = self._count(db)
             counts = db.execute("SELECT hits, misses, tokens, usd FROM meta").get
             hits, misses, tokens, usd = (held + new for held, new in zip(counts, self._counts, strict=True))
-            size = self._path.stat().st_size
-            with suppress(FileNotFoundError):
-                size += _sqlite_file.beside(self._path, "-wal").stat().st_size
+            size = self._path.stat().st_size + _sqlite_file.log_bytes(self._path) + self._files.total()
         return CacheStats(entries, size, hits, misses, tokens, usd)
 
     def prune(self) -> int:
         with self._lock:
             db = self._open()
-            before = db.total_changes()
-            with db:
-                db.execute("DELETE FROM vectors WHERE created < ?", (self._oldest(),))
-                self._evict(db)
-            dropped = db.total_changes() - before
+            with self._log.writing():
+                before = self._count(db)
+                self._log.expire(self._oldest())
+                self._log.evict()
+                self._log.compact_all()
+                dropped = before - self._count(db)
             _sqlite_file.give_back(db)
         return dropped
 
     def clear(self) -> int:
         with self._lock:
             db = self._open()
-            before = db.total_changes()
-            db.execute("DELETE FROM vectors")
-            dropped = db.total_changes() - before
+            with self._log.writing():
+                dropped = self._count(db)
+                self._log.clear()
             _sqlite_file.give_back(db)
         return dropped
 
@@ -195,17 +184,20 @@ class SQLiteCache(Cache):
             db = self._open()
             if db.pragma("integrity_check", 1) != "ok":
                 db.execute("REINDEX")
-        good, damaged = 0, []
-        for number, key, value in self._rows():
-            try:
-                codec.decode(_checked(key), _checked(value))
+        good, damaged = 0, list[tuple[int, Any]]()
+        for row in self._rows():
+            if row.entry is None:
+                damaged.append((row.key, row.at))
+            else:
                 good += 1
-            except CorruptEntryError:
-                damaged.append((number, key))
         with self._lock:
-            self._damaged += damaged
-            self._write(self._open(), [])
-        return good, len(damaged)
+            self._open()
+            damaged += [(row.key, row.at) for row in self._reader.nowhere()]
+            with self._log.writing():
+                # What another process moved or dropped under way was no damage, and is not counted.
+                dropped = self._log.forget(damaged)
+                self._log.recount()
+        return good, dropped
 
     def close(self) -> None:
         with self._lock:
@@ -218,7 +210,9 @@ class SQLiteCache(Cache):
             _sqlite_fork.inherited.append(self._db)
             self._db = None
         if self._db is None:
-            self._db, self._secret = _sqlite_file.open_file(self._path)
+            self._db, self._secret = _sqlite_file.open_file(self._path, self._max_bytes)
+            self._log = ValueLog(self._db, self._files, self._max_bytes)
+            self._reader = Reader(self._db, self._files)
             self._pid = os.getpid()
         return self._db
 
@@ -227,56 +221,49 @@ class SQLiteCache(Cache):
         if db is None or self._pid != os.getpid():
             return
         # What is pending is counts, and what was used: not worth an error.
-        with suppress(apsw.Error):
+        with suppress(apsw.Error, OSError):
             if any(self._counts) or self._touched or self._damaged:
-                self._write(db, [])
+                self._write()
+        self._files.close()
         db.close()
 
-    def _write(self, db: apsw.Connection, rows: Iterable[tuple[bytes, int, float, float, bytes, float]]) -> None:
-        """One transaction: what is pending, then the rows, then what has to go."""
-        with db:
+    def _write(self, more: Callable[[], None] | None = None) -> None:
+        """One transaction: what is pending, then what is new, then what has to go."""
+        log = self._log
+        with log.writing() as db:
             if self._damaged:
-                db.executemany("DELETE FROM vectors WHERE id = ? AND key IS ?", self._damaged)
+                log.forget(self._damaged)
             if self._touched:
-                now, stale = time.time(), self._stale()
-                db.executemany(_TOUCH, [(now, number, stale) for number in sorted(self._touched)])
+                log.use(np.array(sorted(self._touched), dtype=np.int64), time.time(), self._stale())
             db.execute(_COUNT, tuple(self._counts))
-            db.executemany(_KEEP_WIDER, rows)
-            self._evict(db)
+            if more is not None:
+                more()
+            log.evict()
+            log.compact()
         self._damaged.clear()
         self._touched.clear()
         self._counts[:] = (0, 0, 0.0, 0.0)
+        if self._max_bytes is not None:
+            _sqlite_file.shorten_log(db, self._path, self._max_bytes)
 
-    def _evict(self, db: apsw.Connection) -> None:
-        """Drops the least recently used until the file's used pages are few enough."""
-        if self._max_bytes is None or _sqlite_file.used_bytes(db) <= self._max_bytes:
-            return
-        while (excess := _sqlite_file.used_bytes(db) - _KEEP * self._max_bytes) > 0:
-            last: int | None = None
-            for number, size in db.execute("SELECT id, length(value) FROM vectors ORDER BY id"):
-                last = number
-                excess -= size
-                if excess <= 0:
-                    break
-            if last is None:
-                return
-            db.execute("DELETE FROM vectors WHERE id <= ?", (last,))
-            if not db.changes():
-                raise apsw.CorruptError("the rows of the cache file are out of order")
-
-    def _rows(self) -> Iterator[tuple[int, bytes, bytes]]:
-        """Number, key and value of each row, a few at a time so that nobody has to wait."""
+    def _rows(self) -> Iterator[Row]:
+        """What is held, a few rows at a time so that nobody has to wait."""
         last = -1
-        query = "SELECT id, key, value FROM vectors WHERE id > ? ORDER BY id LIMIT ?"
         while True:
             with self._lock:
-                rows: list[Any] = self._open().execute(query, (last, _CHUNK)).fetchall()
+                self._open()
+                rows = self._reader.rows(last, _CHUNK)
             if not rows:
                 return
             yield from rows
-            if rows[-1][0] <= last:
+            if rows[-1].at <= last:
                 raise apsw.CorruptError("the rows of the cache file are out of order")
-            last = rows[-1][0]
+            last = rows[-1].at
+
+    @staticmethod
+    def _count(db: apsw.Connection) -> int:
+        count: int = db.execute("SELECT count(*) FROM vectors").get
+        return count
 
     def _oldest(self) -> float:
         return 0.0 if self._ttl is None else time.time() - self._ttl
@@ -284,10 +271,3 @@ class SQLiteCache(Cache):
     def _stale(self) -> float:
         """When a row must have been used last to be marked as used again; never, where nothing is ever dropped."""
         return 0.0 if self._max_bytes is None else time.time() - _COARSE
-
-
-def _checked(value: object) -> bytes:
-    """A column's value, which a damaged row may have of any type."""
-    if not isinstance(value, bytes):
-        raise CorruptEntryError
-    return value

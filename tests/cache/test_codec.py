@@ -8,12 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrlclient.cache.base import CorruptEntryError, Entry
-from mrlclient.cache.codec import decode, decode_into, encode, encoded_size, prefix_size
+from mrlclient.cache.codec import (
+    Encoder,
+    decode,
+    decode_bytes,
+    decode_into,
+    decode_many,
+    encode,
+    encoded_size,
+    numbers_of,
+    prefix_size,
+)
 
 KEY = bytes(32)
 TYPES = ("float32", "float16")
 #: Bytes before the numbers.
 HEADER = encoded_size(0)
+#: What may have become of a value.
+STATES = ("sound", "flip", "cut", "old", "none", "key")
 
 
 def vector(width, seed=1):
@@ -26,7 +38,7 @@ def value(width, stored_type="float32", **more):
 
 def read(stored, width, not_before=0.0):
     out = np.full(width, np.nan, dtype=np.float32)
-    return decode_into(stored, out, not_before), out
+    return decode_into(KEY, stored, out, not_before), out
 
 
 @pytest.mark.parametrize("stored_type", TYPES)
@@ -72,6 +84,20 @@ def test_swapped_blocks_and_other_values_tails_are_seen():
         read(sound[:HEADER] + second + first + sound[HEADER + 2 * block :], 192)
     with pytest.raises(CorruptEntryError):
         read(sound[: HEADER + block] + other[HEADER + block :], 192)
+    assert read(sound[: HEADER + block] + other[HEADER + block :], 64)[0]  # what is not read is not asked
+
+
+@pytest.mark.parametrize("stored_type", TYPES)
+def test_another_keys_value_is_damage(stored_type):
+    sound = value(70, stored_type)
+    for bit in range(256):
+        key = bytearray(KEY)
+        key[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CorruptEntryError):
+            decode_into(bytes(key), sound, np.empty(3, dtype=np.float32))
+        with pytest.raises(CorruptEntryError):
+            decode(bytes(key), sound)
+    assert decode(None, sound).key == KEY
 
 
 @pytest.mark.parametrize("stored_type", TYPES)
@@ -147,3 +173,91 @@ def test_garbage_is_damage_and_nothing_else(start, garbage, width):
             continue
         # Only what was wholly covered by a sound checksum can have been read.
         assert stored[: encoded_size(min(width, 64))] == sound[: encoded_size(min(width, 64))]
+
+
+def entry(i, width, **more):
+    return Entry(
+        i.to_bytes(32, "big"), vector(width, seed=i), "acme:embed", tokens=i, usd=i / 8, created=i + 1.0, **more
+    )
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 1000, 10**6])
+@pytest.mark.parametrize("stored_type", TYPES)
+def test_many_are_as_one_by_one(stored_type, kept_bytes):
+    encoder = Encoder(kept_bytes)
+    entries = [entry(i, width) for i, width in enumerate([64, 300, 64, 1, 1536, 300, 64])]
+    entries[2].vector[5] = 1e6  # beyond float16
+    entries[5].vector[7] = np.inf
+    for chosen in (entries, entries[3:], entries[:1], []):
+        assert [bytes(each) for each in encoder.encode(chosen, stored_type)] == [
+            encode(each, stored_type) for each in chosen
+        ]
+    np.testing.assert_array_equal(decode(None, encode(entries[2], stored_type)).vector, entries[2].vector)
+
+
+def test_those_that_are_not_dated_are_dated_together():
+    values = Encoder().encode([Entry(KEY, vector(3)), Entry(KEY, vector(4)), entry(1, 3)], "float32", 77.0)
+    assert [decode(None, bytes(each)).created for each in values] == [77.0, 77.0, 2.0]
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from([1, 64, 65, 200, 300]), st.sampled_from(TYPES), st.sampled_from(STATES)),
+        min_size=1,
+        max_size=12,
+    ),
+    width=st.integers(1, 310),
+    shuffled=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, database=None)
+def test_a_batch_of_anything_reads_as_one_by_one(rows, width, shuffled, seed):
+    """Widths, types, damage and age in any mixture; rows land where they belong, and no other is touched."""
+    chance = np.random.default_rng(seed)
+    keys, values = [], []
+    for i, (stored, stored_type, state) in enumerate(rows):
+        made = bytearray(encode(entry(0 if state == "old" else i + 1, stored), stored_type))
+        if state == "flip":
+            made[chance.integers(len(made))] ^= 0x10
+        if state == "cut":
+            del made[chance.integers(1, len(made)) :]
+        if state == "none":
+            made.clear()
+        keys.append((99 if state == "key" else 0 if state == "old" else i + 1).to_bytes(32, "big"))
+        values.append(bytes(made[: prefix_size(width)]))
+    places = chance.permutation(len(rows) + 3)[: len(rows)] if shuffled else np.arange(len(rows))
+    out = np.full((len(rows) + 3, width), -7, dtype=np.float32)
+    into = out if shuffled else out[: len(rows)]
+    found = decode_bytes(keys, values, into, places if shuffled else None, not_before=1.5)
+    tokens = usd = 0.0
+    for i, (key, stored) in enumerate(zip(keys, values, strict=True)):
+        expected, row = np.full(width, -7, dtype=np.float32), None
+        try:
+            one = np.empty(width, dtype=np.float32)
+            row = decode_into(key, stored, one, 1.5)
+            assert not found.damaged[i]
+        except CorruptEntryError:
+            assert found.damaged[i] or not stored
+        assert found.good[i] == (row is not None)
+        if row is not None:
+            expected, tokens, usd = one, tokens + row[0], usd + row[1]
+        np.testing.assert_array_equal(out[places[i]], expected)
+    assert (found.tokens, found.usd) == (tokens, usd)
+    assert (out[sorted(set(range(len(out))) - set(places.tolist()))] == -7).all()
+
+
+def test_what_is_behind_a_value_is_not_taken_for_it():
+    """A buffer that is used again still holds what was read before."""
+    sound = np.frombuffer(value(70), dtype=np.uint8)
+    for length in range(len(sound) + 1):
+        found = decode_many([KEY], sound.reshape(1, -1), np.array([length]), np.empty((1, 70), dtype=np.float32))
+        assert found.good[0] == (length == len(sound))
+
+
+def test_numbers_of_keys_that_begin_or_end_alike():
+    keys = [bytes([byte]) * 32 for byte in range(256)]
+    keys += [bytes(8) + bytes([byte]) + bytes(23) for byte in range(1, 256)]
+    keys += [bytes(31) + bytes([byte]) for byte in range(1, 256)]
+    numbers = numbers_of(keys)
+    assert numbers.dtype == np.int64
+    assert len(set(numbers.tolist())) == len(keys)

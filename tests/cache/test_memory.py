@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -112,3 +113,8 @@ def test_wrong_arguments():
     for wrong in ({"max_bytes": 0}, {"ttl": 0}, {"ttl": -1}):
         with pytest.raises(ConfigurationError):
             MemoryCache(**wrong)
+
+
+def test_it_is_not_pickled():
+    with pytest.raises(TypeError, match="Make one in each process"):
+        pickle.dumps(MemoryCache())

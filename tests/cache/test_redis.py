@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import time
@@ -296,6 +297,12 @@ def test_addresses(scheme):
         assert pool.connection_class is valkey.SSLConnection
     assert pool.connection_kwargs == expected
     cache.close()
+
+
+def test_it_is_not_pickled():
+    with pytest.raises(TypeError, match="Make one in each process") as caught:
+        pickle.dumps(RedisCache(f"redis://:{SECRET}@localhost"))
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", [{"prefix": ""}, {"ttl": 0}, {"timeout": 0}, {"stored_type": "int8"}])

@@ -1,72 +1,36 @@
-"""What is a file's own: whose it is, how long its rows stay, and who shares it. The contract is in `test_contract`."""
+"""What is a file's own: whose it is, and who shares it. The contract is in `test_contract`."""
 
 from __future__ import annotations
 
 import ctypes
 import multiprocessing
 import os
+import pickle
 import stat
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mrlclient.errors import ConfigurationError
 from mrlclient.keys import KeyMaker
-from tests.cache._writer import entry_of, key_of, vector_of
+from tests.cache._writer import entry_of, key_of
 
 apsw = pytest.importorskip("apsw")
 pytest.importorskip("xxhash")
 
-from mrlclient.cache import _sqlite_file, _sqlite_fork, sqlite  # noqa: E402
+from mrlclient.cache import _sqlite_file, _sqlite_fork  # noqa: E402
 from mrlclient.cache.sqlite import SQLiteCache  # noqa: E402
+from tests.cache._files import WIDTH, fill, found, integrity, segments  # noqa: E402
 
-WIDTH = 64
 posix = pytest.mark.skipif(os.name != "posix", reason="modes, links and forks are POSIX")
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "cache.sqlite"
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """The time that caches see; set `clock.now`."""
-    clock = SimpleNamespace(now=1_800_000_000.0)
-    monkeypatch.setattr(time, "time", lambda: clock.now)
-    return clock
-
-
-def fill(cache, numbers, width=WIDTH, seed=0):
-    cache.set_many([entry_of(seed, n, width) for n in numbers])
-
-
-def found(cache, numbers, width=WIDTH, seed=0):
-    """The numbers that are there; each row is compared with what it must be."""
-    numbers = list(numbers)
-    out = np.full((len(numbers), width), np.nan, dtype=np.float32)
-    mask = cache.get_many([key_of(seed, n) for n in numbers], width, out).mask
-    for i in np.flatnonzero(mask):
-        assert np.array_equal(out[i], vector_of(seed, numbers[i], width))
-    return [n for n, there in zip(numbers, mask, strict=True) if there]
 
 
 def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def integrity(path):
-    with_file = apsw.Connection(str(path))
-    try:
-        return with_file.pragma("integrity_check")
-    finally:
-        with_file.close()
 
 
 # --- the file -------------------------------------------------------------------------------------------------------
@@ -83,7 +47,7 @@ def test_a_new_file_and_its_folders_are_the_owners_alone(tmp_path, umask):
         cache = SQLiteCache(path)
         fill(cache, range(3))
         assert {mode(each) for each in path.parent.iterdir()} == {0o600}
-        assert len(list(path.parent.iterdir())) == 3  # the log and its index too
+        assert len(list(path.parent.iterdir())) == 4  # the log and its index, and the vectors
         assert mode(path.parent) == 0o700
     finally:
         os.umask(old)
@@ -92,10 +56,15 @@ def test_a_new_file_and_its_folders_are_the_owners_alone(tmp_path, umask):
 
 @posix
 def test_a_file_that_others_could_read_is_made_private_again(path):
-    SQLiteCache(path).close()
-    path.chmod(0o644)
-    SQLiteCache(path).close()
-    assert mode(path) == 0o600
+    cache = SQLiteCache(path)
+    fill(cache, range(3))
+    cache.close()
+    for each in path.parent.iterdir():
+        each.chmod(0o644)
+    cache = SQLiteCache(path)
+    assert found(cache, range(3)) == [0, 1, 2]
+    assert {mode(each) for each in path.parent.iterdir()} == {0o600}
+    cache.close()
 
 
 def test_relative_and_home_paths(tmp_path, monkeypatch):
@@ -123,6 +92,25 @@ def test_a_link_is_refused_and_its_target_left_alone(tmp_path, path, suffix):
 
 
 @posix
+def test_vectors_that_are_a_link_are_a_miss_and_its_target_is_left_alone(tmp_path, path):
+    cache = SQLiteCache(path)
+    fill(cache, range(3))
+    cache.close()
+    target = tmp_path / "target"
+    segments(path)[0].rename(target)
+    before = target.read_bytes()
+    segment = path.with_name(f"{path.name}-vectors-1")
+    segment.symlink_to(target)
+    for _ in range(2):
+        cache = SQLiteCache(path)
+        assert found(cache, range(3)) == []
+        fill(cache, range(10, 13))
+        assert found(cache, range(13)) == [10, 11, 12]
+        cache.close()
+    assert target.read_bytes() == before
+
+
+@posix
 def test_a_folder_in_the_path_may_be_a_link(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -144,7 +132,10 @@ def make_foreign(path, kind):
         db.execute("CREATE TABLE theirs (a)")
         if kind == "future":
             db.pragma("application_id", _sqlite_file._APPLICATION_ID)
-            db.pragma("user_version", 2)
+            db.pragma("user_version", 3)
+        if kind == "past":
+            db.pragma("application_id", _sqlite_file._APPLICATION_ID)
+            db.pragma("user_version", 1)
         if kind == "other application":
             db.pragma("application_id", 1234)
         db.close()
@@ -160,6 +151,7 @@ def make_foreign(path, kind):
         ("foreign in a log", "not a cache of mrlclient"),
         ("other application", "not a cache of mrlclient"),
         ("future", "another version of mrlclient"),
+        ("past", "another version of mrlclient"),
     ],
 )
 def test_what_is_not_ours_is_refused_and_left_as_it_is(path, kind, says):
@@ -255,167 +247,6 @@ def test_no_text_is_in_the_file(path):
     assert b"midnight" not in held
     cache.close()
     assert b"canary" not in path.read_bytes()
-
-
-# --- rows -----------------------------------------------------------------------------------------------------------
-
-
-def test_the_least_recently_used_go_first(path, clock):
-    cache = SQLiteCache(path, max_bytes=2**20)
-    fill(cache, range(20), width=4096)
-    clock.now += 2 * sqlite._COARSE
-    assert found(cache, [3, 5], width=4096) == [3, 5]
-    assert found(cache, [7], width=64) == [7]  # a prefix is a use, too
-    fill(cache, range(100, 108), width=4096)
-    left = found(cache, [*range(20), *range(100, 108)], width=4096)
-    gone = sorted(set(range(20)) - set(left))
-    assert gone
-    assert gone == [n for n in range(20) if n not in {3, 5, 7}][: len(gone)], "the oldest first, unless they were used"
-    assert left[-8:] == list(range(100, 108))
-    cache.close()
-
-
-def test_a_read_soon_after_the_last_use_costs_no_write(path, clock):
-    cache = SQLiteCache(path, max_bytes=2**20)
-    fill(cache, range(5))
-    assert found(cache, range(5)) == list(range(5))
-    assert not cache._touched
-    clock.now += 2 * sqlite._COARSE
-    found(cache, range(5))
-    assert len(cache._touched) == 5
-    cache.close()
-
-
-def test_what_was_used_is_remembered_at_close(path, clock):
-    cache = SQLiteCache(path, max_bytes=2**20)
-    fill(cache, range(20), width=4096)
-    clock.now += 2 * sqlite._COARSE
-    found(cache, [0], width=4096)
-    cache.close()
-    assert [entry.key for entry in SQLiteCache(path).items()][-1] == key_of(0, 0)
-
-
-@pytest.mark.parametrize("width", [256, 1536, 3072])
-def test_the_file_stays_within_its_bound(path, clock, width):
-    bound = 4 * 2**20
-    cache = SQLiteCache(path, max_bytes=bound)
-    random = np.random.default_rng(1)
-    batch = max(1, bound // 20 // (4 * width))
-    # Rows used at random in between leave holes in the file: the worst for its bound.
-    for start in range(0, 60 * batch, batch):
-        fill(cache, range(start, start + batch), width=width)
-        clock.now += 1.1 * sqlite._COARSE
-        found(cache, random.choice(start + batch, size=min(batch, start + batch), replace=False).tolist(), width=width)
-    held = len(found(cache, range(60 * batch), width=width))
-    cache.close()
-    assert path.stat().st_size <= 1.15 * bound
-    assert held * 4 * width >= bound / 2
-    assert integrity(path) == "ok"
-
-
-def test_rows_that_are_too_old(path, clock):
-    cache = SQLiteCache(path, ttl=100)
-    fill(cache, [1, 2])
-    clock.now += 60
-    fill(cache, [3])
-    assert found(cache, [1, 2, 3]) == [1, 2, 3]
-    clock.now += 60
-    assert found(cache, [1, 2, 3]) == [3]
-    fill(cache, [1], width=32)  # narrower, but what is held is too old
-    assert found(cache, [1, 2, 3], width=32) == [1, 3]
-    assert cache.prune() == 1
-    assert cache.stats().entries == 2
-    cache.close()
-
-
-@pytest.fixture
-def many(path):
-    cache = SQLiteCache(path)
-    fill(cache, range(1000), width=1024)
-    cache.close()
-    return SQLiteCache(path)
-
-
-def test_clear_gives_the_space_back(path, many):
-    assert path.stat().st_size > 4 * 2**20
-    assert many.clear() == 1000
-    many.close()
-    assert path.stat().st_size < 2**20
-
-
-def test_prune_gives_the_space_back(path, many):
-    many.close()
-    bounded = SQLiteCache(path, max_bytes=2 * 2**20)
-    assert bounded.prune() > 500
-    bounded.close()
-    assert path.stat().st_size <= 2 * 2**20
-
-
-def test_counts_are_the_files(path):
-    cache = SQLiteCache(path)
-    fill(cache, range(4))
-    found(cache, range(6))
-    assert (cache.stats().hits, cache.stats().misses) == (4, 2)
-    cache.close()
-    stats = SQLiteCache(path).stats()
-    assert (stats.entries, stats.hits, stats.misses, stats.tokens_saved, stats.usd_saved) == (4, 4, 2, 8.0, 2.0)
-    assert stats.bytes >= path.stat().st_size
-
-
-def damage(path, needle, offset):
-    """Changes one byte after the last place where `needle` stands, everywhere in the file."""
-    data = bytearray(path.read_bytes())
-    assert needle in data
-    place = data.rfind(needle)
-    data[place + offset] ^= 0x40
-    path.write_bytes(data)
-
-
-def test_a_damaged_row_is_a_miss_and_can_be_kept_again(path):
-    cache = SQLiteCache(path)
-    fill(cache, range(5), width=256)
-    cache.close()
-    damage(path, vector_of(0, 2, 64).tobytes(), 10)
-    cache = SQLiteCache(path)
-    assert found(cache, range(5), width=256) == [0, 1, 3, 4]
-    assert cache.stats().entries == 4
-    fill(cache, [2], width=256)
-    assert found(cache, range(5), width=256) == [0, 1, 2, 3, 4]
-    cache.close()
-
-
-def test_verify_drops_what_is_damaged(path):
-    cache = SQLiteCache(path)
-    fill(cache, range(5), width=256)
-    cache.close()
-    damage(path, vector_of(0, 2, 256)[192:].tobytes(), 10)
-    cache = SQLiteCache(path)
-    assert found(cache, range(5), width=192) == [0, 1, 2, 3, 4]  # the damage is behind what was read
-    assert cache.verify() == (4, 1)
-    assert cache.verify() == (4, 0)
-    cache.close()
-
-
-def test_an_index_that_points_at_another_row(path):
-    """The one damage that no checksum of a value shows: a good value, of another text."""
-    cache = SQLiteCache(path)
-    fill(cache, range(5))
-    cache.close()
-    data = bytearray(path.read_bytes())
-    # An entry of the index is the key and the row's number; in the table, the key is followed by the width.
-    for number in (2, 3):
-        entry = key_of(0, number) + bytes([number + 1])
-        place = data.find(entry)
-        assert place > 0
-        data[place + 32] = 7 - (number + 1)
-    path.write_bytes(data)
-    cache = SQLiteCache(path)
-    assert found(cache, [2]) == []
-    assert found(cache, [3]) == []
-    assert set(found(cache, range(5))) >= {0, 1, 4}
-    assert cache.verify() == (5, 0)
-    assert found(cache, range(5)) == [0, 1, 2, 3, 4]
-    cache.close()
 
 
 # --- threads and processes ------------------------------------------------------------------------------------------
@@ -515,6 +346,11 @@ def in_child(work, fork=os.fork):
     assert os.waitpid(child, 0)[1] == 0
 
 
+def open_files_are_none_of(path):
+    for each in Path("/proc/self/fd").iterdir():
+        assert not (each.exists() and str(path) in str(each.readlink()))
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_both_sides_of_a_fork(path):
     cache = SQLiteCache(path)
@@ -526,6 +362,8 @@ def test_both_sides_of_a_fork(path):
         cache.close()
 
     in_child(child)
+    if sys.platform.startswith("linux"):
+        in_child(lambda: open_files_are_none_of(path))
     assert found(cache, range(6)) == [0, 1, 2, 3, 4, 5]
     fill(cache, range(6, 9))
     cache.close()
@@ -557,4 +395,18 @@ def test_used_after_close_it_opens_again(path):
     cache.close()
     cache.close()
     assert found(cache, [1]) == [1]
+    cache.close()
+
+
+def test_it_pickles_as_its_path_and_options(path):
+    cache = SQLiteCache(path, max_bytes=2**21, ttl=1000, stored_type="float16")
+    fill(cache, range(3))
+    data = pickle.dumps(cache)
+    assert cache.secret not in data
+    again = pickle.loads(data)
+    assert (again._path, again._max_bytes, again._ttl, again._type) == (path, 2**21, 1000, "float16")
+    assert again.secret == cache.secret
+    out = np.empty((3, WIDTH), dtype=np.float32)
+    assert again.get_many([key_of(0, n) for n in range(3)], WIDTH, out).mask.all()
+    again.close()
     cache.close()

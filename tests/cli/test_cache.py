@@ -50,7 +50,7 @@ def test_in_a_process_of_its_own(path):
     done = run("cache", "stats", path, "--json")
     assert (done.status, done.err) == (0, "")
     found = json.loads(done.out)
-    assert found.pop("bytes") >= path.stat().st_size
+    assert found.pop("bytes") >= sum(file.stat().st_size for file in path.parent.iterdir())
     assert found == {
         "entries": 5,
         "hits": 2,
@@ -100,7 +100,7 @@ def test_prune_by_size(cli, tmp_path, size, fits):
         assert "500M" in done.refusal()
     else:
         assert (len(held(path)) == 100) is fits
-        assert (path.stat().st_size <= 2**20) is not fits
+        assert (sum(file.stat().st_size for file in tmp_path.iterdir()) <= 2**20) is not fits
 
 
 def test_clear(cli, path):
@@ -117,9 +117,9 @@ def test_clear(cli, path):
 
 def test_verify(cli, path):
     assert (cli("cache", "verify", path).status, cli("cache", "verify", path).text) == (0, "5 good, 0 dropped\n")
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE vectors SET value = zeroblob(length(value)) WHERE id = 1")
-    db.close()
+    with path.with_name("vectors.db-vectors-1").open("r+b") as file:
+        file.seek(200)  # within the first of them
+        file.write(bytes(10))
     done = cli("cache", "verify", path)
     assert done.text == "4 good, 1 dropped\n"
     assert "1 of 5 entries" in done.refusal()
@@ -180,8 +180,9 @@ def test_no_matrix_of_what_does_not_belong_together(cli, path, tmp_path, other):
 
 def test_parquet_without_its_package(cli, path, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
+    before = sorted(tmp_path.iterdir())
     assert "pip install 'mrlclient[parquet]'" in cli("cache", "export", path, "-o", tmp_path / "v.parquet").refusal()
-    assert list(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Literal
 from unittest.mock import patch
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -234,6 +235,7 @@ def waits_skipped(on_wait: Callable[[], None] = lambda: None) -> Iterator[list[f
         patch.object(SyncDriver, "_perform", sync),
         patch.object(AsyncDriver, "_perform", asynchronous),
         patch.object(gates, "time", clock),
+        patch.object(gates, "_gates", WeakValueDictionary()),
     ):
         yield waits
 
