@@ -12,10 +12,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 from unittest.mock import patch
+from weakref import WeakValueDictionary
 
 import numpy as np
 
-from mrlclient import Embedder, MRLError, OpenAI, ServerBehaviorWarning, Voyage
+from mrlclient import Embedder, MRLError, OpenAI, ServerBehaviorWarning, Voyage, gates
 from mrlclient.cache import MemoryCache
 from mrlclient.drivers import AsyncDriver, SyncDriver
 from mrlclient.operations import Sleep
@@ -164,6 +165,7 @@ def _run(case: Case, face: str, emulator: Emulator) -> Outcome:
     cache = MemoryCache()
     error: Exception | None = None
     with (
+        accounts_forgotten(),
         case.inject(emulator) as site,
         waits_skipped(site.on_wait) as waits,
         warnings.catch_warnings(),
@@ -210,6 +212,13 @@ def expected_rows(address: str, texts: Sequence[str], width: int) -> np.ndarray:
 def _is_right(case: Case, embedder: Embedder, rows: np.ndarray) -> bool:
     expected = expected_rows(embedder.model, case.texts, case.dimensions or embedder.dimensions)
     return rows.shape == expected.shape and bool(np.allclose(rows, expected, atol=3e-4))
+
+
+@contextmanager
+def accounts_forgotten() -> Iterator[None]:
+    """What an account was refused before does not count: no limit that was heard of, no retries that were used up."""
+    with patch.object(gates, "_gates", WeakValueDictionary()):
+        yield
 
 
 @contextmanager

@@ -90,7 +90,10 @@ ROWS: dict[str, tuple[str, str]] = {
         f"texts of every kind; {test_texts.COUNT:,} odd ones compared byte for byte",
         "refused with the index before anything is sent, or passed on as they are",
     ),
-    "U2": ("texts that a server refuses, up to 16 of 2,048", "found by halving; the others are embedded"),
+    "U2": (
+        "a text too large for a request of its own; up to 16 refused ones among 2,048 have tests of their own",
+        "named; refused ones are found by halving, and the others embedded",
+    ),
     "P5": ("a clock that jumps an hour", "nothing follows it"),
 }
 
