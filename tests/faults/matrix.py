@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Literal
 from unittest.mock import patch
 from weakref import WeakValueDictionary
@@ -223,8 +224,9 @@ def accounts_forgotten() -> Iterator[None]:
 
 @contextmanager
 def waits_skipped(on_wait: Callable[[], None] = lambda: None) -> Iterator[list[float]]:
-    """Nobody sleeps between attempts; the seconds are noted instead."""
+    """Nobody sleeps between attempts; the seconds are noted instead, and have passed for the gates of accounts."""
     waits: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + sum(waits))
     perform, aperform = SyncDriver._perform, AsyncDriver._perform
 
     def skip(seconds: float) -> None:
@@ -237,7 +239,11 @@ def waits_skipped(on_wait: Callable[[], None] = lambda: None) -> Iterator[list[f
     async def asynchronous(self, operation):
         return skip(operation.seconds) if isinstance(operation, Sleep) else await aperform(self, operation)
 
-    with patch.object(SyncDriver, "_perform", sync), patch.object(AsyncDriver, "_perform", asynchronous):
+    with (
+        patch.object(SyncDriver, "_perform", sync),
+        patch.object(AsyncDriver, "_perform", asynchronous),
+        patch.object(gates, "time", clock),
+    ):
         yield waits
 
 
