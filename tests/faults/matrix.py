@@ -166,7 +166,6 @@ def _run(case: Case, face: str, emulator: Emulator) -> Outcome:
     cache = MemoryCache()
     error: Exception | None = None
     with (
-        accounts_forgotten(),
         case.inject(emulator) as site,
         waits_skipped(site.on_wait) as waits,
         warnings.catch_warnings(),
@@ -216,15 +215,8 @@ def _is_right(case: Case, embedder: Embedder, rows: np.ndarray) -> bool:
 
 
 @contextmanager
-def accounts_forgotten() -> Iterator[None]:
-    """What an account was refused before does not count: no limit that was heard of, no retries that were used up."""
-    with patch.object(gates, "_gates", WeakValueDictionary()):
-        yield
-
-
-@contextmanager
 def waits_skipped(on_wait: Callable[[], None] = lambda: None) -> Iterator[list[float]]:
-    """Nobody sleeps between attempts; the seconds are noted instead, and have passed for the gates of accounts."""
+    """Nobody sleeps between attempts; the seconds are noted instead, and gates believe that they have passed."""
     waits: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + sum(waits))
     perform, aperform = SyncDriver._perform, AsyncDriver._perform
@@ -243,6 +235,7 @@ def waits_skipped(on_wait: Callable[[], None] = lambda: None) -> Iterator[list[f
         patch.object(SyncDriver, "_perform", sync),
         patch.object(AsyncDriver, "_perform", asynchronous),
         patch.object(gates, "time", clock),
+        patch.object(gates, "_gates", WeakValueDictionary()),
     ):
         yield waits
 
