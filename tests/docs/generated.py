@@ -15,6 +15,7 @@ from mrlclient.models import ModelSpec
 from mrlclient.providers._refusals import classify
 from mrlclient.testing.emulator import FAULTS
 from tests.docs.generated_api import api
+from tests.docs.generated_faults import fault_matrix, waits
 from tests.docs.running import PAGES, ROOT
 
 _PART = re.compile(r"(<!-- generated:([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
@@ -242,6 +243,8 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "faults": faults,
     "extras": extras,
     "api": api,
+    "retry-after": lambda: table(*waits()),
+    "fault-matrix": lambda: table(*fault_matrix()),
 }
 
 
