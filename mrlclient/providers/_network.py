@@ -61,7 +61,7 @@ class DeadlineTransport(httpx2.HTTPTransport):
     def __init__(self, proxy: httpx2.Proxy | None, limits: httpx2.Limits) -> None:
         super().__init__(verify=tls_context(), trust_env=False, proxy=proxy, limits=limits)
         # httpx2 has no argument for it; httpcore2, which it is built on, has.
-        self._pool._network_backend = _DeadlineBackend()
+        self._pool._network_backend = _DeadlineBackend(self._pool)
 
 
 class ClosingTransport(httpx2.AsyncHTTPTransport):
@@ -69,11 +69,26 @@ class ClosingTransport(httpx2.AsyncHTTPTransport):
 
     def __init__(self, proxy: httpx2.Proxy | None, limits: httpx2.Limits) -> None:
         super().__init__(verify=tls_context(), trust_env=False, proxy=proxy, limits=limits)
-        self._pool._network_backend = _ClosingBackend()
+        self._pool._network_backend = _ClosingBackend(self._pool)
+
+
+def _holds_an_answer(pool: Any, stream: object) -> bool:
+    """Whether an idle connection has read more than the answers that were asked for.
+
+    It must not be used again: the rest would be taken for the answer to the next request (RFC 9112, 9.2). httpcore2
+    keeps it, and drops only connections with something more to read on their sockets.
+    """
+    for connection in pool.connections:
+        inner: Any = getattr(connection, "_connection", None)
+        if getattr(inner, "_network_stream", None) is stream:
+            return bool(inner._h11_state.trailing_data[0])
+    # It could not be looked at: a new connection is safe, and only slower.
+    return True
 
 
 class _DeadlineBackend(httpcore2.NetworkBackend):
-    def __init__(self) -> None:
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
         self._sockets = httpcore2.SyncBackend()
 
     def connect_tcp(
@@ -89,7 +104,8 @@ class _DeadlineBackend(httpcore2.NetworkBackend):
             try:
                 # An address that nobody answers at leaves the others their share.
                 seconds = timeout.left() / (others + 1)
-                return _DeadlineStream(self._sockets.connect_tcp(address, port, seconds, local_address, socket_options))
+                stream = self._sockets.connect_tcp(address, port, seconds, local_address, socket_options)
+                return _DeadlineStream(stream, self._pool)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 if not others:
                     raise
@@ -97,8 +113,9 @@ class _DeadlineBackend(httpcore2.NetworkBackend):
 
 
 class _DeadlineStream(httpcore2.NetworkStream):
-    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+    def __init__(self, stream: httpcore2.NetworkStream, pool: Any) -> None:
         self._stream = stream
+        self._pool = pool
 
     def read(self, max_bytes: int, timeout: Any = None) -> bytes:
         return self._stream.read(max_bytes, timeout.left())
@@ -116,14 +133,16 @@ class _DeadlineStream(httpcore2.NetworkStream):
     ) -> httpcore2.NetworkStream:
         # OpenSSL's own loop keeps these seconds for the whole handshake. It does not in a tunnel through a proxy that
         # is itself reached over TLS: there each read of the inner handshake has them.
-        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, timeout.left()))
+        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, timeout.left()), self._pool)
 
     def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        # Asked of every idle connection before it is used again, while nobody else can take it.
+        return (info == "is_readable" and _holds_an_answer(self._pool, self)) or self._stream.get_extra_info(info)
 
 
 class _ClosingBackend(httpcore2.AsyncNetworkBackend):
-    def __init__(self) -> None:
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
         self._sockets: Any = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
@@ -134,12 +153,14 @@ class _ClosingBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        return _ClosingStream(await self._sockets.connect_tcp(host, port, timeout, local_address, socket_options))
+        stream = await self._sockets.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _ClosingStream(stream, self._pool)
 
 
 class _ClosingStream(httpcore2.AsyncNetworkStream):
-    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+    def __init__(self, stream: httpcore2.AsyncNetworkStream, pool: Any) -> None:
         self._stream = stream
+        self._pool = pool
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return await self._stream.read(max_bytes, timeout)
@@ -154,7 +175,7 @@ class _ClosingStream(httpcore2.AsyncNetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.AsyncNetworkStream:
         try:
-            return _ClosingStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+            return _ClosingStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._pool)
         except BaseException:
             # httpcore2 closes it after an error, but not after a cancellation.
             with anyio.CancelScope(shield=True):
@@ -162,7 +183,7 @@ class _ClosingStream(httpcore2.AsyncNetworkStream):
             raise
 
     def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        return (info == "is_readable" and _holds_an_answer(self._pool, self)) or self._stream.get_extra_info(info)
 
 
 def _addresses(host: str, port: int) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mrlclient.providers._refusals import retry_after
-
 from mrlclient.retry import RetryPolicy
 
 #: Heads and rows.
