@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from mrlclient import wiring
 from mrlclient._frames import discreet
 from mrlclient.call import Call, OnError
 from mrlclient.canary import Canary
@@ -16,12 +16,12 @@ from mrlclient.dimensions import Dimensions, OnNarrow
 from mrlclient.engine import Engine
 from mrlclient.errors import ConfigurationError
 from mrlclient.limits import Limits
-from mrlclient.models import InputType, ModelSpec, Task, is_width
+from mrlclient.models import InputType, ModelSpec, Task
 from mrlclient.operations import Policy
 from mrlclient.result import EmbeddingResult
 from mrlclient.retry import RetryPolicy
 from mrlclient.watch import Watch
-from mrlclient.wiring import Model, check_space, guarded, make_route, spec_of, widths_of
+from mrlclient.wiring import Model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,38 +99,29 @@ class Embedder:
     ) -> None:
         # Taken as a whole, so that no argument can be forgotten where the embedder travels to another process.
         self._arguments = {name: value for name, value in locals().items() if name != "self"}
-        _check_choice("on_narrow", on_narrow, get_args(OnNarrow))
-        _check_choice("fetch", fetch, get_args(Fetch))
-        for name, value in (("max_attempts", max_attempts), ("max_concurrency", max_concurrency)):
-            if not is_width(value):
-                raise ConfigurationError(f"{name} must be a positive integer, not {value!r}.")
-        if not isinstance(deadline, int | float) or not 0 < deadline < math.inf:
-            raise ConfigurationError(f"deadline must be a positive number of seconds, not {deadline!r}.")
-        for name, several in (("endpoints", endpoints), ("fallback", fallback)):
-            if not isinstance(several, Sequence) or isinstance(several, str):
-                raise ConfigurationError(f"{name} must be a list of models, not {type(several).__name__}.")
-        for name, given, kind in (("limits", limits, Limits), ("canary", canary, Canary)):
-            if not (given is None or isinstance(given, kind)):
-                raise ConfigurationError(f"{name} must be mrlclient.{kind.__name__}(...), not {type(given).__name__}.")
-        specs = [spec_of(each) for each in (model, *endpoints, *fallback)]
+        wiring.check_choice("on_narrow", on_narrow, get_args(OnNarrow))
+        wiring.check_choice("fetch", fetch, get_args(Fetch))
+        wiring.check_bounds(max_attempts=max_attempts, max_concurrency=max_concurrency, deadline=deadline)
+        wiring.check_kinds(endpoints=endpoints, fallback=fallback, limits=limits, canary=canary)
+        specs = [wiring.spec_of(each) for each in (model, *endpoints, *fallback)]
         if query_model is not None:
-            specs.append(spec_of(query_model))
-        check_space(specs)
-        widths = widths_of(specs, dimensions, on_narrow)
+            specs.append(wiring.spec_of(query_model))
+        wiring.check_space(specs)
+        widths = wiring.widths_of(specs, dimensions, on_narrow)
         # The environment of another process may name another default.
         self._arguments |= {"model": specs[0] if model is None or isinstance(model, str) else model}
         # Only now, so that a width that cannot be had is said before a key is missed.
         limits = Limits() if limits is None else limits
         policy = Policy(RetryPolicy(max_attempts), deadline, max_concurrency, on_narrow)
-        documents = make_route([[model, *endpoints], *[[each] for each in fallback]], truncate_input, limits)
+        documents = wiring.make_route([[model, *endpoints], *[[each] for each in fallback]], truncate_input, limits)
         self._engine = Engine(
             documents=documents,
-            queries=documents if query_model is None else make_route([[query_model]], truncate_input, limits),
+            queries=documents if query_model is None else wiring.make_route([[query_model]], truncate_input, limits),
             policy=policy,
             widths=widths,
             truncate_input=truncate_input,
             fetch_native=fetch == "native",
-            cache=None if cache is None else guarded(cache),
+            cache=None if cache is None else wiring.guarded(cache),
             # A cache that was given as an object is the caller's to close.
             owns_cache=isinstance(cache, str | Path),
             watch=None if canary is None else Watch(canary, policy),
@@ -304,11 +295,5 @@ class Embedder:
     ) -> Call:
         if self._closed:
             raise ConfigurationError("This embedder is closed. Make a new one.")
-        _check_choice("on_error", on_error, get_args(OnError))
+        wiring.check_choice("on_error", on_error, get_args(OnError))
         return self._engine.plan(texts, dimensions, input_type, task, on_error)
-
-
-def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        *others, last = map(repr, known)
-        raise ConfigurationError(f"{name} must be {', '.join(others)} or {last}, not {value!r}.")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mrlclient import registry
+from mrlclient.canary import Canary
 from mrlclient.config import default_model
 from mrlclient.dimensions import Dimensions, OnNarrow, check_widths
 from mrlclient.endpoints import Endpoint, Route
 from mrlclient.errors import ConfigurationError, IncompatibleSpaceError
 from mrlclient.gates import gate_for
 from mrlclient.limits import Limits
-from mrlclient.models import ModelSpec
+from mrlclient.models import ModelSpec, is_width
 from mrlclient.providers.base import Provider
 from mrlclient.result import check_narrow
 
@@ -72,6 +74,33 @@ def check_space(specs: Sequence[ModelSpec]) -> None:
                 f"{specs[0].space!r}): their vectors may not be compared. Name a model of the same space; for a server "
                 "that serves the same model under another name, declare it: ModelSpec(..., space=...)."
             )
+
+
+def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
+    """Refuses what is none of the values that an argument can have."""
+    if value not in known:
+        *others, last = map(repr, known)
+        raise ConfigurationError(f"{name} must be {', '.join(others)} or {last}, not {value!r}.")
+
+
+def check_bounds(*, max_attempts: object, max_concurrency: object, deadline: object) -> None:
+    """Refuses bounds that bound nothing, or everything."""
+    for name, value in (("max_attempts", max_attempts), ("max_concurrency", max_concurrency)):
+        if not is_width(value):
+            raise ConfigurationError(f"{name} must be a positive integer, not {value!r}.")
+    number = isinstance(deadline, int | float) and not isinstance(deadline, bool)
+    if not (number and 0 < deadline < math.inf):  # type: ignore[operator]  # it is a number by now
+        raise ConfigurationError(f"deadline must be a positive number of seconds, not {deadline!r}.")
+
+
+def check_kinds(*, endpoints: object, fallback: object, limits: object, canary: object) -> None:
+    """Refuses arguments of another kind than meant."""
+    for name, several in (("endpoints", endpoints), ("fallback", fallback)):
+        if not isinstance(several, Sequence) or isinstance(several, str):
+            raise ConfigurationError(f"{name} must be a list of models, not {type(several).__name__}.")
+    for name, given, kind in (("limits", limits, Limits), ("canary", canary, Canary)):
+        if not (given is None or isinstance(given, kind)):
+            raise ConfigurationError(f"{name} must be mrlclient.{kind.__name__}(...), not {type(given).__name__}.")
 
 
 def make_route(tiers: Sequence[Sequence[Model | None]], truncate_input: bool, limits: Limits) -> Route:

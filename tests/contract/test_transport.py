@@ -291,7 +291,8 @@ def test_an_interrupt_waits_for_no_request_under_way(fault, emulator):
 
 
 def test_a_failure_waits_for_no_other_batch(emulator):
-    emulator.faults.append(Fault(status=429, headers={"retry-after": "20"}, times=2))
+    # Not a 429: that would make the third wait, too.
+    emulator.faults.append(Fault(status=503, headers={"retry-after": "20"}, times=2))
     emulator.faults.append(Fault(status=401, delay=0.2))
     started = time.monotonic()
     with hosted(emulator, max_concurrency=3) as embedder, pytest.raises(ProviderError) as caught:

@@ -109,7 +109,8 @@ def test_voyage_echoes(fault, emulator, listening):
 def fails(fault, name, emulator, listening, ways=("sync", "asyncio", "client"), must=True):
     for way in ways:
         emulator.clear()
-        emulator.faults.append(fault)
+        # However often it is asked: a refused request is tried again in smaller ones.
+        emulator.faults.append(dataclasses.replace(fault, times=99 if must else 1))
         client = SYNC_CLIENTS[name] if way == "client" else None
         listening.vendors = listening.vendors or client is not None
         with Embedder(make(name, emulator, client), max_attempts=1) as embedder:
