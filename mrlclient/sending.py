@@ -51,8 +51,6 @@ def send(call: Call, rows: Rows) -> Flow[None]:
     spec, policy, gate = call.plan.spec, call.policy, call.route.main.gate
     effort = _Effort(call, (yield Now()) + policy.deadline)
     attempts = Attempts(policy.retries)
-    if gate is not None:
-        gate.first_attempt()
     left, error = yield from _round(effort, rows)
     while len(left):
         if error is not None:
@@ -171,6 +169,9 @@ def _exchange(effort: _Effort, endpoint: Endpoint, plan: Plan, batch: Batch) -> 
                 provider=plan.spec.provider,
             )
         yield from _wait_for_turn(plan.spec, gate, tokens, deadline)
+        if effort.attempt == 1:
+            # Only now: what is paid in by a thousand that still wait would be lost on a budget that is full.
+            gate.first_attempt()
         try:
             answer = yield from _request(effort, endpoint, batch)
         except ProviderError as error:
