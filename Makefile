@@ -17,7 +17,7 @@ test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n 2
 
 test-all: test
-	$(VENV)/bin/python -m pytest -m soak
+	$(VENV)/bin/python -m pytest -n 2 -m soak
 
 check: $(VENV)/.check
 	$(VENV)/bin/ruff check .

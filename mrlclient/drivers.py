@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import Future, wait
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, TypeVar, assert_never
 
 import anyio
@@ -109,7 +110,11 @@ class SyncDriver:
                 failure = error
             ended.put(failure)
 
-        workers = [threading.Thread(target=work, name="mrlclient", daemon=True) for _ in range(min(limit, len(flows)))]
+        # Each with the caller's context, a copy of its own: a span that is current here is current there.
+        workers = [
+            threading.Thread(target=copy_context().run, args=(work,), name="mrlclient", daemon=True)
+            for _ in range(min(limit, len(flows)))
+        ]
         try:
             for worker in workers:
                 worker.start()

@@ -280,3 +280,21 @@ def test_a_span_around_each_call(face, emulator, spans):
         int(emulator.url.rpartition(":")[2]),
     )
     assert bad.attributes["error.type"] == "AuthenticationError"
+
+
+def test_the_span_is_current_in_every_thread_of_a_call(emulator, spans):
+    from opentelemetry import trace
+
+    seen = []
+    provider = openai_at(emulator)
+    send = provider.send
+
+    def watched(*arguments):
+        seen.append(trace.get_current_span().get_span_context().trace_id)
+        return send(*arguments)
+
+    provider.send = watched
+    with Embedder(provider, dimensions=8, on_narrow="allow") as embedder:
+        embedder.embed([f"text {i}" for i in range(2048 * 3)])
+    [span] = spans.get_finished_spans()
+    assert seen == [span.context.trace_id] * 3
