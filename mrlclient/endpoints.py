@@ -6,7 +6,6 @@ comes back. That is the consecutive-errors kind of outlier detection, with half-
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -21,10 +20,12 @@ _OUT, _LONGEST_OUT = 30.0, 300.0
 
 
 class Health:
-    """Whether an endpoint is worth asking. Threads may share one."""
+    """Whether an endpoint is worth asking.
+
+    Threads share it without a lock, which a fork could catch closed: what a race costs is a request to one that is out.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._failures = 0
         self._times_out = 0
         self._until = 0.0
@@ -41,29 +42,26 @@ class Health:
 
     def ask(self, now: float) -> None:
         """It is asked. Where it was out, others keep away until this request tells how it is."""
-        with self._lock:
-            if self._times_out:
-                self._probed_until = now + _OUT
+        if self._times_out:
+            self._probed_until = now + _OUT
 
     def succeeded(self) -> bool:
         """It answered. Returns whether it was out until then."""
-        with self._lock:
-            was_out = self._times_out > 0
-            self._failures = self._times_out = 0
-            return was_out
+        was_out = self._times_out > 0
+        self._failures = self._times_out = 0
+        return was_out
 
     def failed(self, now: float, error: MRLError) -> float | None:
         """It failed. Returns the seconds that it is taken out for: at once where no further try can help."""
-        with self._lock:
-            self._failures += 1
-            hopeless = isinstance(error, AuthenticationError | QuotaError)
-            if not (self._failures >= _FAILURES or self._times_out or hopeless):
-                return None
-            wait = min(_OUT * 2.0**self._times_out, _LONGEST_OUT)
-            self._until = now + wait
-            self._times_out += 1
-            self._failures, self._probed_until = 0, 0.0
-            return wait
+        self._failures += 1
+        hopeless = isinstance(error, AuthenticationError | QuotaError)
+        if not (self._failures >= _FAILURES or self._times_out or hopeless):
+            return None
+        wait = min(_OUT * 2.0**self._times_out, _LONGEST_OUT)
+        self._until = now + wait
+        self._times_out += 1
+        self._failures, self._probed_until = 0, 0.0
+        return wait
 
 
 @dataclass(eq=False, slots=True)
@@ -76,7 +74,7 @@ class Endpoint:
         host: The host that is asked; None for what is computed here.
         port: Its port.
         gate: What bounds its requests; None for none.
-        under_way: Requests that it has at the moment, about.
+        under_way: The requests that it has at the moment. A set, because a number would drift between threads.
     """
 
     provider: Speaker
@@ -84,7 +82,7 @@ class Endpoint:
     gate: Gate | None = None
     host: str | None = None
     port: int | None = None
-    under_way: int = 0
+    under_way: set[object] = field(default_factory=set)
     health: Health = field(default_factory=Health)
 
 
@@ -109,7 +107,7 @@ class Route:
         for tier in self._tiers:
             able = [each for each in tier if each not in tried and each.health.is_worth_asking(now)]
             if able:
-                return min(able, key=lambda each: each.under_way)
+                return min(able, key=lambda each: len(each.under_way))
         return None if tried else min(self.endpoints, key=lambda each: each.health.back_at)
 
     def succeeded(self, endpoint: Endpoint) -> None:

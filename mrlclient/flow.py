@@ -8,20 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mrlclient.cached import Caching, through_cache
-from mrlclient.call import Call
+from mrlclient.call import Call, about
 from mrlclient.errors import (
     AuthenticationError,
-    InputError,
     ModelMismatchError,
     MRLError,
     ProviderError,
     QuotaError,
 )
 from mrlclient.isolate import deliver
-from mrlclient.operations import CountTokens, Flow, Gather
-from mrlclient.plan import Batch, token_bound
+from mrlclient.operations import Flow, Gather
+from mrlclient.plan import Batch
 from mrlclient.result import EmbeddingResult
-from mrlclient.sending import ours
+from mrlclient.sending import too_long
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,25 +80,8 @@ def _embed_batch(call: Call, batch: Batch) -> Flow[None]:
 
 def _refuse_long_texts(call: Call) -> Flow[None]:
     """Refuses over-long texts before any work, where the provider can count tokens here."""
-    plan, provider = call.plan, call.route.main.provider
-    limit = plan.spec.max_input_tokens
-    if limit is None or plan.truncate_input or not provider.counts_tokens:
-        return
-    suspects = [row for row, text in enumerate(plan.texts) if token_bound(text) > limit]
-    if not suspects:
-        return
-    failure = None
-    try:
-        counts = yield CountTokens(provider, [plan.texts[row] for row in suspects])
-    except Exception as error:
-        counts, failure = [], ours(error, provider)
-    if failure is not None:
-        raise failure
-    long = {plan.given_index(row): count for row, count in zip(suspects, counts, strict=True) if count > limit}
-    if long:
-        index = min(long)
-        raise InputError(
-            f"Text {index} has {long[index]} tokens; {plan.spec.address} takes {limit}. "
-            "Split it, or pass truncate_input=True to embed its beginning only.",
-            index=index,
-        )
+    plan = call.plan
+    refused = yield from too_long(plan, call.route.main.provider, range(len(plan.texts)))
+    if refused:
+        first = min(refused, key=plan.given_index)
+        raise about(refused[first], plan.given_index(first))

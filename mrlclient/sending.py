@@ -22,7 +22,7 @@ from mrlclient.errors import (
 )
 from mrlclient.events import log_answered, log_retry, log_sent
 from mrlclient.models import ModelSpec
-from mrlclient.operations import Answer, Dialect, Flow, Gate, Now, Reserve, Send, Sleep, Wait
+from mrlclient.operations import Answer, CountTokens, Dialect, Flow, Gate, Now, Reserve, Send, Sleep, Speaker, Wait
 from mrlclient.plan import Batch, Plan, Rows
 from mrlclient.retry import Attempts
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 #: Statuses of a server that has too much to do.
 _OVERLOADED = frozenset({429, 503, 529})
+
+#: The code of errors that are not the endpoint's: a bound of ours let nothing through to it.
+_NOT_SENT = "not_sent"
 
 #: Bytes of a text that are about a token, for the limits per minute; put right by what the server counted.
 _BYTES_PER_TOKEN = 3
@@ -113,7 +116,8 @@ def _round(effort: _Effort, rows: Rows) -> Flow[tuple[Rows, ProviderError | None
             return rows, None
         if failed.scope != "request":
             raise failed
-        route.failed(endpoint, (yield Now()), failed)
+        if failed.code != _NOT_SENT:
+            route.failed(endpoint, (yield Now()), failed)
         # What may pass says more than what does not: it is what the next round is for.
         worst = failed if worst is None or failed.retryable or not worst.retryable else worst
     return rows, worst
@@ -127,10 +131,16 @@ def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows) -> Flow[tuple[Rows, Pr
     """
     call = effort.call
     plan = call.plan_for(endpoint)
+    if plan is not call.plan and (refused_here := (yield from too_long(plan, endpoint.provider, rows))):
+        # The main model was asked about the length of each text at the start, this one only now.
+        for row, error in refused_here.items():
+            call.fail(row, error)
+        return call.open(rows), None
     batch = plan.batch(rows) if plan is call.plan else plan.batches(np.asarray(rows))[0]
     rest = rows[len(batch.rows) :]
     endpoint.health.ask((yield Now()))
-    endpoint.under_way += 1
+    request = object()
+    endpoint.under_way.add(request)
     refused: InputError
     try:
         answer = yield from _exchange(effort, endpoint, plan, batch)
@@ -141,7 +151,7 @@ def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows) -> Flow[tuple[Rows, Pr
             raise
         refused = error
     finally:
-        endpoint.under_way -= 1
+        endpoint.under_way.discard(request)
     assert refused.index is not None
     call.fail(int(batch.rows[refused.index]), refused)
     return _both(np.delete(np.asarray(batch.rows), refused.index), rest), None
@@ -167,6 +177,7 @@ def _exchange(effort: _Effort, endpoint: Endpoint, plan: Plan, batch: Batch) -> 
                 f"{plan.spec.address}: the deadline passed before it was this request's turn. Send less at once, or "
                 "raise deadline or Limits(max_in_flight=...)",
                 provider=plan.spec.provider,
+                code=_NOT_SENT,
             )
         yield from _wait_for_turn(plan.spec, gate, tokens, deadline)
         if effort.attempt == 1:
@@ -204,6 +215,7 @@ def _wait_for_turn(spec: ModelSpec, gate: Gate, tokens: int, deadline: float) ->
                     f"{spec.address}: the limits per minute have room in {wait:.3g} s only, after the deadline. "
                     "Send less at once, or raise deadline or limits",
                     provider=spec.provider,
+                    code=_NOT_SENT,
                     retry_after=wait,
                 )
             yield Sleep(wait)
@@ -222,7 +234,7 @@ def _request(effort: _Effort, endpoint: Endpoint, batch: Batch) -> Flow[Answer]:
     left = effort.deadline - (yield Now())
     if left <= 0:
         raise ProviderTimeoutError(
-            f"{spec.address}: the deadline passed before it could be sent", provider=spec.provider
+            f"{spec.address}: the deadline passed before it could be sent", provider=spec.provider, code=_NOT_SENT
         )
     effort.call.asked.append(endpoint)
     log_sent(spec, len(batch.texts), effort.attempt)
@@ -238,6 +250,36 @@ def _request(effort: _Effort, endpoint: Endpoint, batch: Batch) -> Flow[Answer]:
         failure = ours(error, provider)
     # Raised out here, so that the foreign error, which may hold a key or a text, is not its context.
     raise failure
+
+
+def too_long(plan: Plan, provider: Speaker, rows: Rows) -> Flow[dict[int, InputError]]:
+    """Which texts of these rows are too long, where the provider can count tokens here and may not cut them.
+
+    Returns:
+        Row -> the error, whose message says how long it is.
+    """
+    limit = plan.spec.max_input_tokens
+    if limit is None or plan.truncate_input or not provider.counts_tokens:
+        return {}
+    suspects = [int(row) for row in rows if plan.sizes[row] > limit]
+    if not suspects:
+        return {}
+    failure, counts = None, list[int]()
+    try:
+        counts = yield CountTokens(provider, [plan.texts[row] for row in suspects])
+    except Exception as error:
+        failure = ours(error, provider)
+    if failure is not None:
+        raise failure
+    return {
+        row: InputError(
+            f"it has {count} tokens; {plan.spec.address} takes {limit}. Split it, or pass truncate_input=True to embed "
+            "its beginning only.",
+            index=row,
+        )
+        for row, count in zip(suspects, counts, strict=True)
+        if count > limit
+    }
 
 
 def ours(error: Exception, provider: Dialect) -> MRLError:

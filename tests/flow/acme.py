@@ -10,6 +10,7 @@ from mrlclient.dimensions import resolve
 from mrlclient.endpoints import Endpoint, Route
 from mrlclient.flow import embed
 from mrlclient.operations import Answer, Policy
+from mrlclient.pacing import Concurrency, Meter, RetryBudget, Ticket
 from mrlclient.plan import Packing, make_plan
 from mrlclient.retry import RetryPolicy
 from mrlclient.testing import ScriptedDriver
@@ -73,3 +74,50 @@ def run(texts, reply=answer, *, dialect=None, route=None, **options):
 def unit(rows):
     rows = np.asarray(rows, dtype=np.float64)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+class ScriptedGate:
+    """A gate over the same state machines, whose clock is the driver's."""
+
+    blocking = False
+
+    def __init__(self, requests=None, tokens=None, at_once=4):
+        self.meter, self.line, self.retries = Meter(requests, tokens), Concurrency(at_once), RetryBudget()
+        self.driver = None
+        self.endings = []
+        self.under_way = 0
+
+    def enter(self):
+        ticket = Ticket()
+        ticket.line, ticket.number = self.line, self.line.start()
+        self.under_way += 1
+        return ticket
+
+    def leave(self, ticket, outcome):
+        self.under_way -= 1
+        self.endings.append(outcome)
+        ticket.line.end(ticket.number, outcome)
+
+    def reserve(self, tokens):
+        return self.meter.reserve(self.driver.clock, tokens)
+
+    def give_back(self, tokens):
+        self.meter.give_back(tokens)
+
+    def settle(self, reserved, used):
+        self.meter.give_back(reserved - used, 0)
+
+    def observe(self, quota):
+        self.meter.observe(self.driver.clock, quota)
+
+    def pause(self, seconds):
+        self.meter.pause(self.driver.clock, seconds)
+
+    def paused(self):
+        return self.meter.paused(self.driver.clock)
+
+    def first_attempt(self):
+        self.retries.deposit()
+
+    def may_retry(self):
+        return self.retries.withdraw()

@@ -14,56 +14,9 @@ from mrlclient import MRLError, ProviderConnectionError, ProviderTimeoutError, R
 from mrlclient.flow import embed
 from mrlclient.limits import Quota, Window
 from mrlclient.operations import Answer
-from mrlclient.pacing import Concurrency, Meter, RetryBudget, Ticket
+from mrlclient.pacing import Ticket
 from mrlclient.testing import ScriptedDriver
-from tests.flow.acme import Dialect, answer, call_of, route_to, run, unit, vector
-
-
-class ScriptedGate:
-    """A gate over the same state machines, whose clock is the driver's."""
-
-    blocking = False
-
-    def __init__(self, requests=None, tokens=None, at_once=4):
-        self.meter, self.line, self.retries = Meter(requests, tokens), Concurrency(at_once), RetryBudget()
-        self.driver = None
-        self.endings = []
-        self.under_way = 0
-
-    def enter(self):
-        ticket = Ticket()
-        ticket.line, ticket.number = self.line, self.line.start()
-        self.under_way += 1
-        return ticket
-
-    def leave(self, ticket, outcome):
-        self.under_way -= 1
-        self.endings.append(outcome)
-        ticket.line.end(ticket.number, outcome)
-
-    def reserve(self, tokens):
-        return self.meter.reserve(self.driver.clock, tokens)
-
-    def give_back(self, tokens):
-        self.meter.give_back(tokens)
-
-    def settle(self, reserved, used):
-        self.meter.give_back(reserved - used, 0)
-
-    def observe(self, quota):
-        self.meter.observe(self.driver.clock, quota)
-
-    def pause(self, seconds):
-        self.meter.pause(self.driver.clock, seconds)
-
-    def paused(self):
-        return self.meter.paused(self.driver.clock)
-
-    def first_attempt(self):
-        self.retries.deposit()
-
-    def may_retry(self):
-        return self.retries.withdraw()
+from tests.flow.acme import Dialect, ScriptedGate, answer, call_of, route_to, run, unit, vector
 
 
 class Server:

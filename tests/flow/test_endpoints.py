@@ -21,7 +21,7 @@ from mrlclient.endpoints import Endpoint, Health, Route
 from mrlclient.flow import embed
 from mrlclient.operations import Answer
 from mrlclient.testing import ScriptedDriver
-from tests.flow.acme import SPEC, Dialect, answer, call_of, run, unit, vector
+from tests.flow.acme import SPEC, Dialect, ScriptedGate, answer, call_of, run, unit, vector
 
 
 class Named(Dialect):
@@ -145,7 +145,7 @@ def test_where_all_are_out_one_is_asked_all_the_same():
 
 def test_equals_share_the_work():
     route = route_over([A, B])
-    route.main.under_way = 1
+    route.main.under_way.add(object())
     result, driver = run(["u", "v", "w", "x"], server(), route=route)
     assert asked(driver) == ["b", "b"]
     assert result.answered_by == {"b": 4}
@@ -182,3 +182,26 @@ def test_only_vectors_of_the_main_model_are_kept(kept):
     np.testing.assert_allclose(result.embeddings, unit([vector("x"), vector("y")]), atol=1e-6)
     assert cache.cache.stats().entries == (2 if kept else 0)
     assert cache.flights._under_way == {}
+
+
+def test_a_text_that_is_too_long_for_the_other_model_is_not_cut_there():
+    short = Named("small", dataclasses.replace(OTHER, max_input_tokens=5), batch_size=9)
+    short.counts_tokens = True
+    result, driver = run(["x", "y" * 6, "z"], server(a=down()), route=route_over([A], [short]), on_error="return")
+    assert {index: "takes 5" in str(error) for index, error in result.errors.items()} == {1: True}
+    assert [text for name, batch in driver.sent if name == "small" for text in batch.texts] == ["x", "z"]
+
+
+def test_a_bound_of_ours_is_no_failure_of_the_endpoint():
+    class Full(Endpoint):
+        def __init__(self):
+            super().__init__(A, "a", ScriptedGate(requests=1))
+
+    first = Full()
+    route = Route([[first], [Endpoint(B, "b")]])
+    for _ in range(6):
+        driver = ScriptedDriver(server())
+        first.gate.driver = driver
+        driver.run(embed(call_of(["x"], route, deadline=5.0)))
+    assert asked(driver) == ["b"]
+    assert first.health.is_worth_asking(0.0)
