@@ -25,14 +25,13 @@ def server(emulator: Emulator) -> OpenAI:
 
 def main() -> None:
     logging.basicConfig(format="%(message)s", stream=sys.stdout)  # it tells who is left alone for a while
-    with Emulator() as first, Emulator() as second:
-        with Embedder(server(first), fallback=[server(second)], dimensions=512) as embedder:
-            first.faults.append(DOWN)
-            second.faults.append(PICKY)
-            result = embedder.embed(TEXTS, on_error="return")
-            print(f"{result.embeddings.shape}, answered by {', '.join(result.answered_by)}")
-            for index, error in result.errors.items():
-                print(f"row {index} is NaN: {error}")
+    with Emulator() as first, Emulator() as second, Embedder(server(first), fallback=[server(second)]) as embedder:
+        first.faults.append(DOWN)
+        second.faults.append(PICKY)
+        result = embedder.embed(TEXTS, on_error="return")
+        print(f"{result.embeddings.shape}, answered by {', '.join(result.answered_by)}")
+        for index, error in result.errors.items():
+            print(f"row {index} is NaN: {error}")
 
 
 if __name__ == "__main__":
