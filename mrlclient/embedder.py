@@ -54,7 +54,7 @@ class Embedder:
         fetch: With `"native"` the full width is asked for whatever is wanted, so that the cache has every width of a
             text from then on. With `"requested"` only what is wanted.
         query_model: Another model of the same `space` for texts that are embedded as queries: documents with a large
-            model, queries with a small one. By default queries take `model` too.
+            model, queries with a small one. Nobody else answers for it. By default queries take `model` too.
         endpoints: More of those who may answer, on a par with `model`: each request goes to the one that has the
             fewest under way.
         fallback: Who is asked, in this order, where all of those before fail. These and `endpoints` have to be of the
@@ -63,7 +63,7 @@ class Embedder:
         limits: How much may be asked of the account in a minute and at once. By default what the server says, else what
             the catalogue says of the vendor; embedders of one key and model share it.
         canary: Watches for a model that is changed behind its name: `Canary(path)`. When a check is due, its few texts
-            are embedded before yours.
+            are embedded before yours. It watches `model` and `query_model`, nobody else.
         max_attempts: Attempts at one request, the first included. Asking the next of several endpoints is none.
         max_concurrency: Requests of one call under way at once.
         deadline: Seconds that one request may take with all its attempts: its turn, the waits between, the answers.
@@ -74,7 +74,8 @@ class Embedder:
         NotMatryoshkaError: If the model may not be cut to `dimensions`.
         DimensionsOutOfRangeError: If `dimensions` is no width of the model, or of another that may answer.
         IncompatibleSpaceError: If the vectors of those who may answer may not be compared.
-        MissingCredentialsError: If the provider needs a key and there is none.
+        MissingCredentialsError: If a provider needs a key and there is none.
+        MissingExtraError: If the cache, or what the limits are shared through, needs a package that is not installed.
         ConfigurationError: If another argument is out of range.
     """
 
@@ -168,7 +169,8 @@ class Embedder:
                 rows are NaN. Where nothing could be had, it is an error in any case.
 
         Returns:
-            The result; `result.embeddings` is (n, d) float32, unit rows, in the order of `texts`. No texts give (0, d).
+            The result; `result.embeddings` is (n, d) float32, in the order of `texts`: unit rows, or NaN where
+            `result.errors` says why. No texts give (0, d).
 
         Raises:
             InputError: If a text cannot be embedded; `index` says which.

@@ -185,7 +185,7 @@ class AuthenticationError(ProviderError):
 
 
 class RateLimitError(ProviderError):
-    """Too many requests or tokens (429)."""
+    """Too many requests or tokens: the server said so (429), or `Limits` have no room before the deadline."""
 
 
 class QuotaError(RateLimitError):
@@ -201,7 +201,7 @@ class ServerError(ProviderError):
 
 
 class ProviderTimeoutError(ProviderError):
-    """The provider did not answer within the time allowed."""
+    """The provider did not answer within the time allowed, or the deadline passed before it could be asked."""
 
 
 class ProviderConnectionError(ProviderError):
@@ -250,7 +250,7 @@ class DriftError(MRLError):
 
 
 class IncompatibleSpaceError(MRLError):
-    """Vectors of two different spaces would be compared."""
+    """Models of two spaces were to stand in for each other; their vectors may not be compared. Nothing was sent."""
 
 
 class NarrowDimensionsWarning(UserWarning):

@@ -24,7 +24,7 @@ class Usage:
 
     Attributes:
         tokens: Tokens that the provider counted; None where it did not say.
-        usd: Price of those tokens in USD at the catalogue's list price; None where either is unknown.
+        usd: Price of those tokens in USD, at the list prices of the models that answered; None where either is unknown.
         cached_texts: Distinct texts that were not paid for: from the cache, or got by another call at the same time.
         cached_tokens: Tokens that those from the cache had taken, about.
         saved_usd: What those had cost, in USD.
@@ -55,7 +55,7 @@ class EmbeddingResult:
             cache are not in it.
         errors: The positions of the texts that could not be embedded, and why. Their rows are NaN. Empty unless the
             call was told to return what it could (`on_error="return"`), or this is the `partial` of an error.
-        spec: The model.
+        spec: The model that was asked for; another of its space may have answered.
         on_narrow: What `at` does about a width narrower than the authors evaluated.
     """
 

@@ -93,7 +93,16 @@ def _widths_table(specs: list[ModelSpec]) -> str:
 
 
 def _limits_table(specs: list[ModelSpec]) -> str:
-    heads = ["Model", "Texts a request", "Tokens a text", "Tokens a request", "USD per million tokens", "Status"]
+    heads = [
+        "Model",
+        "Texts a request",
+        "Tokens a text",
+        "Tokens a request",
+        "Requests a minute",
+        "Tokens a minute",
+        "USD per million tokens",
+        "Status",
+    ]
     return table(
         heads,
         (
@@ -102,6 +111,8 @@ def _limits_table(specs: list[ModelSpec]) -> str:
                 spec.max_inputs,
                 spec.max_input_tokens,
                 spec.max_request_tokens,
+                spec.requests_per_minute,
+                spec.tokens_per_minute,
                 None if spec.usd_per_million_tokens is None else f"{spec.usd_per_million_tokens:g}",
                 spec.status,
             )
@@ -120,6 +131,8 @@ def _model_details(spec: ModelSpec) -> str:
         lines.append("- The provider's own vectors are of unit length")
     if spec.default_input_type:
         lines.append(f"- Without an input type: `{spec.default_input_type}`")
+    if spec.answers_as:
+        lines.append(f"- Answers may name it `{'`, `'.join(spec.answers_as)}`")
     if spec.repository:
         lines.append(f"- Files: `{spec.repository}`" + (f" at `{spec.revision}`" if spec.revision else ""))
     lines += [f"- SHA-256 of `{file}`: `{checksum}`" for file, checksum in spec.checksums.items()]

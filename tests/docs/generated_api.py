@@ -9,7 +9,7 @@ from typing import Any
 import mrlclient
 import mrlclient.errors
 import mrlclient.models
-from mrlclient import MRLError, dimensions
+from mrlclient import MRLError, call, dimensions, embedder, wiring
 
 _ORDER = [
     "Embedder",
@@ -24,6 +24,7 @@ _ORDER = [
     "ModelSpec",
 ]
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises):$", re.MULTILINE)
+_MODULE = re.compile(r"\b(?:typing|collections|mrlclient)\.(?:[a-z_]+\.)*")
 _ENTRY = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
@@ -50,7 +51,8 @@ def api() -> str:
 def _types() -> list[str]:
     types = {"Dimensions": dimensions.Dimensions, "Reduction": dimensions.Reduction, "OnNarrow": dimensions.OnNarrow}
     types |= {"InputType": mrlclient.models.InputType, "Task": mrlclient.models.Task, "Recipe": mrlclient.models.Recipe}
-    return [f"- `{name}`: `{re.sub(r'typing.|collections.abc.', '', str(kind))}`" for name, kind in types.items()]
+    types |= {"Model": wiring.Model, "Fetch": embedder.Fetch, "OnError": call.OnError, "Scope": mrlclient.errors.Scope}
+    return [f"- `{name}`: `{_MODULE.sub('', str(kind))}`" for name, kind in types.items()]
 
 
 def _tree(doc: str) -> str:
