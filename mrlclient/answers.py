@@ -62,7 +62,7 @@ def take(
     if not problems:
         return range(0), None
     bad = np.asarray(batch.rows)[sorted(problems)]
-    return bad, _unusable(spec, _said(problems, plan, bad))
+    return bad, _unusable(spec, _said(problems))
 
 
 def _width_ignored(plan: Plan, batch: Batch, answer: Answer) -> str | None:
@@ -84,11 +84,9 @@ def _width_ignored(plan: Plan, batch: Batch, answer: Answer) -> str | None:
     return f"{spec.address}: the server ignored dimensions={asked} and sent {width}; they were cut here."
 
 
-def _said(problems: dict[int, str], plan: Plan, bad: NDArray[np.intp]) -> str:
-    if len(problems) == 1:
-        return f"answered with a vector that is {next(iter(problems.values()))} for text {plan.given_index(bad[0])}"
-    kinds = ", or ".join(dict.fromkeys(problems.values()))
-    return f"answered with {len(problems)} vectors that are {kinds}; the first is for text {plan.given_index(bad[0])}"
+def _said(problems: dict[int, str]) -> str:
+    what = "a vector that is" if len(problems) == 1 else f"{len(problems)} vectors that are"
+    return f"answered with {what} {', or '.join(dict.fromkeys(problems.values()))}"
 
 
 def _unusable(

@@ -114,17 +114,16 @@ class Embedder:
         # Only now, so that a width that cannot be had is said before a key is missed.
         limits = Limits() if limits is None else limits
         policy = Policy(RetryPolicy(max_attempts), deadline, max_concurrency, on_narrow)
-        documents = wiring.make_route([[model, *endpoints], *[[each] for each in fallback]], truncate_input, limits)
+        documents, queries = wiring.make_routes(model, endpoints, fallback, query_model, truncate_input, limits)
         self._engine = Engine(
             documents=documents,
-            queries=documents if query_model is None else wiring.make_route([[query_model]], truncate_input, limits),
+            queries=queries,
             policy=policy,
             widths=widths,
             truncate_input=truncate_input,
             fetch_native=fetch == "native",
             cache=None if cache is None else wiring.guarded(cache),
-            # A cache that was given as an object is the caller's to close.
-            owns_cache=isinstance(cache, str | Path),
+            owns_cache=isinstance(cache, str | Path),  # one that was given as an object is the caller's to close
             watch=None if canary is None else Watch(canary, policy),
         )
         self._closed = False

@@ -101,22 +101,32 @@ class Route:
     def choose(self, now: float, tried: Collection[Endpoint] = ()) -> Endpoint | None:
         """The endpoint to ask next; None where all that are worth it were tried.
 
-        Within a tier, the one with the fewest requests under way. Where all are out and none was tried, the one that
-        comes back first: to ask is better than to give up unasked.
+        Within a tier, the one with the fewest requests under way; whose account has to wait by the server's word comes
+        after all the others. Where all are out and none was tried, the one that comes back first: to ask is better than
+        to give up unasked.
         """
+        if len(self.endpoints) == 1:
+            return None if tried else self.main
+        able = [each for each in self.endpoints if each not in tried and each.health.is_worth_asking(now)]
+        ready = [each for each in able if each.gate is None or not each.gate.paused()]
         for tier in self._tiers:
-            able = [each for each in tier if each not in tried and each.health.is_worth_asking(now)]
-            if able:
-                return min(able, key=lambda each: len(each.under_way))
+            of_tier = [each for each in ready or able if each in tier]
+            if of_tier:
+                return min(of_tier, key=lambda each: len(each.under_way))
         return None if tried else min(self.endpoints, key=lambda each: each.health.back_at)
 
     def succeeded(self, endpoint: Endpoint) -> None:
         """An endpoint answered."""
         if endpoint.health.succeeded() and len(self.endpoints) > 1:
-            log_endpoint_back(endpoint.provider.spec, endpoint.label)
+            log_endpoint_back(endpoint.provider.spec, _place(endpoint))
 
     def failed(self, endpoint: Endpoint, now: float, error: MRLError) -> None:
         """An endpoint failed. Where there are others, it may be left out for a while."""
         wait = endpoint.health.failed(now, error)
         if wait is not None and len(self.endpoints) > 1:
-            log_endpoint_out(endpoint.provider.spec, endpoint.label, wait, error)
+            log_endpoint_out(endpoint.provider.spec, _place(endpoint), wait, error)
+
+
+def _place(endpoint: Endpoint) -> str:
+    """Where it is: the model is named beside it."""
+    return endpoint.label.removeprefix(f"{endpoint.provider.spec.address} at ")

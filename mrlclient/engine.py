@@ -83,7 +83,7 @@ class Engine:
     def run(self, call: Call) -> EmbeddingResult:
         """Runs a call in this thread."""
         if self.watch is not None:
-            with self.watch.check(call.route.main) as check:
+            with self.watch.check(call.route) as check:
                 if check is not None:
                     check.conclude(SyncDriver().run(check.flow()).embeddings)
         with self._observed(call) as flow:
@@ -92,7 +92,7 @@ class Engine:
     async def arun(self, call: Call) -> EmbeddingResult:
         """Runs a call in the running event loop."""
         if self.watch is not None:
-            with self.watch.check(call.route.main) as check:
+            with self.watch.check(call.route) as check:
                 if check is not None:
                     rows = (await AsyncDriver().run(check.flow())).embeddings
                     await anyio.to_thread.run_sync(check.conclude, rows)
@@ -109,7 +109,7 @@ class Engine:
             input_count=len(plan.rows),
             server_address=main.host,
             server_port=main.port,
-            encoding_formats=() if main.host is None else ("base64",),
+            encoding_formats=main.provider.encoding_formats,
         ) as span:
             yield embed(call, self._caching(call))
             span.succeeded(

@@ -51,7 +51,7 @@ def send(call: Call, rows: Rows) -> Flow[None]:
     """
     if not len(rows):
         return
-    spec, policy, gate = call.plan.spec, call.policy, call.route.main.gate
+    spec, policy = call.plan.spec, call.policy
     effort = _Effort(call, (yield Now()) + policy.deadline)
     attempts = Attempts(policy.retries)
     left, error = yield from _round(effort, rows)
@@ -59,7 +59,7 @@ def send(call: Call, rows: Rows) -> Flow[None]:
         if error is not None:
             wait = attempts.wait_after(error)
             problem = "" if wait is None else _no_time(wait, effort.deadline - (yield Now()), policy.deadline)
-            if wait is not None and not problem and gate is not None and not gate.may_retry():
+            if wait is not None and not problem and effort.gate is not None and not effort.gate.may_retry():
                 problem = "too many requests failed lately to try each of them again"
             if wait is None or problem:
                 if problem:
@@ -83,11 +83,13 @@ class _Effort:
         call: The call that wants them.
         deadline: When it has to be over, on the driver's clock.
         attempt: Which attempt it is, from 1.
+        gate: What the last request went through: a budget is charged where it was paid into.
     """
 
     call: Call
     deadline: float
     attempt: int = 1
+    gate: Gate | None = None
 
 
 def _no_time(wait: float, left: float, deadline: float) -> str:
@@ -166,6 +168,7 @@ def _both(first: Rows, second: Rows) -> Rows:
 def _exchange(effort: _Effort, endpoint: Endpoint, plan: Plan, batch: Batch) -> Flow[Answer]:
     """One request and its answer, within the limits of the endpoint's account."""
     gate, deadline = endpoint.gate, effort.deadline
+    effort.gate = gate
     if gate is None:
         return (yield from _request(effort, endpoint, batch))
     tokens = sum(plan.sizes[row] for row in batch.rows) // _BYTES_PER_TOKEN + 1

@@ -12,6 +12,7 @@ from mrlclient.call import Call
 from mrlclient.canary import CANARY_TEXTS, Canary
 from mrlclient.dimensions import resolve
 from mrlclient.endpoints import Endpoint, Route
+from mrlclient.errors import ProviderError
 from mrlclient.flow import embed
 from mrlclient.operations import Flow, Policy
 from mrlclient.plan import make_plan
@@ -37,13 +38,16 @@ class Watch:
         self._checking: set[tuple[str, ...]] = set()
 
     @contextmanager
-    def check(self, endpoint: Endpoint) -> Iterator[Check | None]:
-        """What has to be checked before an endpoint is used; None where nothing is due, or somebody is at it.
+    def check(self, route: Route) -> Iterator[Check | None]:
+        """What has to be checked before a route's main endpoint is used; None where nothing is, or somebody is at it.
+
+        Where the endpoint cannot be asked and there are others, the check stays due, and the call goes on to them.
 
         Raises:
             DriftError: If an earlier check failed.
             ConfigurationError: If the canary's file cannot be used.
         """
+        endpoint = route.main
         provider = endpoint.provider
         spec = provider.spec
         identity = (*provider.identity, spec.address, spec.revision or "", spec.recipe)
@@ -53,6 +57,9 @@ class Watch:
         self._checking.add(identity)
         try:
             yield Check(self._canary, identity, endpoint, self._policy)
+        except ProviderError:
+            if len(route.endpoints) == 1:
+                raise
         finally:
             self._checking.discard(identity)
 

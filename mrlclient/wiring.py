@@ -15,7 +15,7 @@ from mrlclient.dimensions import Dimensions, OnNarrow, check_widths
 from mrlclient.endpoints import Endpoint, Route
 from mrlclient.errors import ConfigurationError, IncompatibleSpaceError
 from mrlclient.gates import gate_for
-from mrlclient.limits import Limits
+from mrlclient.limits import Limits, Quota, Window
 from mrlclient.models import ModelSpec, is_width
 from mrlclient.providers.base import Provider
 from mrlclient.result import check_narrow
@@ -103,15 +103,26 @@ def check_kinds(*, endpoints: object, fallback: object, limits: object, canary: 
             raise ConfigurationError(f"{name} must be mrlclient.{kind.__name__}(...), not {type(given).__name__}.")
 
 
-def make_route(tiers: Sequence[Sequence[Model | None]], truncate_input: bool, limits: Limits) -> Route:
-    """A route over the providers of these models, each behind the gate of its account.
+def make_routes(
+    model: Model | None,
+    endpoints: Sequence[Model],
+    fallback: Sequence[Model],
+    query_model: Model | None,
+    truncate_input: bool,
+    limits: Limits,
+) -> tuple[Route, Route]:
+    """The routes of documents and of queries over the providers of these models, each behind the gate of its account.
 
     Raises:
         MissingCredentialsError: If a provider needs a key and there is none.
         ConfigurationError: If one of them cannot cut over-long texts though that is wanted.
     """
-    route = Route([[_endpoint(model, limits) for model in tier] for tier in tiers if tier])
-    for endpoint in route.endpoints:
+    others = [[_endpoint(each, limits)] for each in fallback]
+    documents = Route([[_endpoint(each, limits) for each in (model, *endpoints)], *others])
+    queries = documents
+    if query_model is not None:
+        queries = Route([[_endpoint(query_model, limits)], *others])
+    for endpoint in (*documents.endpoints, *queries.endpoints):
         provider = endpoint.provider
         assert isinstance(provider, Provider)
         if truncate_input and not provider.truncates_input:
@@ -119,7 +130,7 @@ def make_route(tiers: Sequence[Sequence[Model | None]], truncate_input: bool, li
                 f"{provider.spec.provider} does not cut over-long texts. Cut them yourself, and leave truncate_input "
                 "out."
             )
-    return route
+    return documents, queries
 
 
 def _endpoint(model: Model | None, limits: Limits) -> Endpoint:
@@ -131,8 +142,11 @@ def _endpoint(model: Model | None, limits: Limits) -> Endpoint:
         host, port = parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
     if provider.account is not None:
         gate = gate_for(provider.account, limits)
-        if provider.assumed_quota is not None:
-            gate.assume(provider.assumed_quota)
+        assumed = provider.assumed_quota
+        if assumed is not None:
+            # Whoever says what his account may do knows better than the catalogue.
+            requests = assumed.requests if limits.requests_per_minute is None else Window()
+            gate.assume(Quota(requests, assumed.tokens if limits.tokens_per_minute is None else Window()))
     return Endpoint(provider, label, gate, host, port)
 
 

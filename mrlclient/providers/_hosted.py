@@ -52,6 +52,7 @@ class HostedProvider(Provider):
 
     key_variable: ClassVar[str]
     base_url_variable: ClassVar[str | None] = None
+    encoding_formats = ("base64",)
     vendor_urls: ClassVar[tuple[str, ...]]
     default_max_inputs: ClassVar[int]
 

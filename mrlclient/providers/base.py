@@ -30,11 +30,13 @@ class Provider(ABC):
         name: The part of an address before the colon.
         spec: The model.
         counts_tokens: Whether `count_tokens` works.
+        encoding_formats: How a server is asked to write vectors, such as `"base64"`; for spans.
         truncates_input: Whether it can embed the beginning of an over-long text.
     """
 
     name: ClassVar[str]
     counts_tokens: bool = False
+    encoding_formats: tuple[str, ...] = ()
     truncates_input: bool = True
 
     def __init__(self, model: str | ModelSpec) -> None:

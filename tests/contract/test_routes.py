@@ -298,3 +298,42 @@ def test_the_span_is_current_in_every_thread_of_a_call(emulator, spans):
         embedder.embed([f"text {i}" for i in range(2048 * 3)])
     [span] = spans.get_finished_spans()
     assert seen == [span.context.trace_id] * 3
+
+
+def test_queries_fall_back_too(emulator, other):
+    emulator.faults.append(Fault(status=503, times=99))
+    options = {"query_model": voyage(emulator, "voyage-4-lite"), "fallback": [voyage(other, "voyage-4")]}
+    with Embedder(voyage(emulator), dimensions=256, **options) as embedder:
+        for role in ("query", "document"):
+            result = embedder.embed(TEXTS, input_type=role)
+            assert result.answered_by == {f"voyage:voyage-4 at {other.voyage_base_url}": 3}
+
+
+def test_whose_account_has_to_wait_is_passed_over(emulator, other):
+    emulator.faults.append(Fault(status=429, headers={"retry-after": "30"}))
+    with Embedder(openai_at(emulator), fallback=[openai_at(other)]) as embedder:
+        for _ in range(3):
+            assert list(embedder.embed(TEXTS).answered_by) == [
+                f"openai:text-embedding-3-small at {other.openai_base_url}"
+            ]
+    assert len(emulator.requests) == 1
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_canary_that_cannot_be_asked_lets_a_fallback_answer(face, emulator, other, tmp_path):
+    emulator.faults.append(Fault(status=500, times=2))
+    canary = Canary(tmp_path / "canary.json")
+    with Embedder(openai_at(emulator), canary=canary, fallback=[openai_at(other)], max_attempts=1) as embedder:
+        assert len(embed(embedder, face, TEXTS).answered_by) == 1
+        assert [request.body["input"] for request in other.requests] == [TEXTS]
+        embed(embedder, face, TEXTS)
+    assert [request.body["input"] for request in emulator.requests] == [
+        list(CANARY_TEXTS), TEXTS, list(CANARY_TEXTS), TEXTS,
+    ]  # fmt: skip
+
+
+def test_limits_that_are_given_count_for_more_than_the_catalogues(monkeypatch):
+    monkeypatch.setenv("VOYAGE_API_KEY", "pa-test-2")
+    with Embedder("voyage:voyage-4", limits=Limits(requests_per_minute=6000)) as embedder:
+        meter = embedder._engine.documents.main.gate._meter
+        assert (meter.requests.limit, meter.tokens.limit) == (6000, 8_000_000)

@@ -171,7 +171,7 @@ def test_an_unusable_vector_is_asked_for_again_alone(row):
 
 @pytest.mark.parametrize("row", [np.nan, np.inf, 0.0])
 def test_an_unusable_vector_is_named_by_the_callers_index(row):
-    with pytest.raises(ResponseContractError, match=r"Text 2: .*text 2") as caught:
+    with pytest.raises(ResponseContractError, match=r"Text 2: .* a vector that is (not finite|all zero)") as caught:
         run(["a", "a", "b", "c"], bad_text("b", row))
     error = caught.value
     assert [list(batch.texts) for batch in error.driver.sent] == [["a", "b"], ["b"], ["b"], ["c"]]
@@ -184,7 +184,7 @@ def test_an_unusable_vector_is_named_by_the_callers_index(row):
 
 @pytest.mark.parametrize("row", [np.nan, np.inf, 0.0])
 def test_an_answer_of_unusable_vectors_only(row):
-    with pytest.raises(ResponseContractError, match=r"2 vectors .*the first is for text 0") as caught:
+    with pytest.raises(ResponseContractError, match=r"2 vectors that are (not finite|all zero)") as caught:
         run(["a", "b"], bad_rows(r0=row, r1=row))
     assert len(caught.value.driver.sent) == 3
     assert caught.value.partial is None
