@@ -54,7 +54,7 @@ class Embedder:
         fetch: With `"native"` the full width is asked for whatever is wanted, so that the cache has every width of a
             text from then on. With `"requested"` only what is wanted.
         query_model: Another model of the same `space` for texts that are embedded as queries: documents with a large
-            model, queries with a small one. Nobody else answers for it. By default queries take `model` too.
+            model, queries with a small one. `fallback` stands in for it too. By default queries take `model`.
         endpoints: More of those who may answer, on a par with `model`: each request goes to the one that has the
             fewest under way.
         fallback: Who is asked, in this order, where all of those before fail. These and `endpoints` have to be of the
