@@ -266,12 +266,7 @@ class Embedder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The settings travel, neither keys nor connections: on the other side a key is found where it was found here.
-        from mrlclient.cache.address import portable
-
-        cache = self._arguments["cache"]
-        if isinstance(cache, str | Path):
-            cache = portable(cache)
-        return partial(type(self), **self._arguments | {"cache": cache}), ()
+        return partial(type(self), **wiring.portable_arguments(self._arguments)), ()
 
     def __copy__(self) -> Self:
         # Shared, as threads and tasks share it: there is nothing in it to change, and one set of connections to close.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mrlclient import registry
@@ -148,6 +148,20 @@ def _endpoint(model: Model | None, limits: Limits) -> Endpoint:
             requests = assumed.requests if limits.requests_per_minute is None else Window()
             gate.assume(Quota(requests, assumed.tokens if limits.tokens_per_minute is None else Window()))
     return Endpoint(provider, label, gate, host, port)
+
+
+def portable_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """An embedder's arguments as they may travel to another process, whatever folder that runs in.
+
+    Raises:
+        ConfigurationError: If the address of a cache or of shared limits holds a user name or a password.
+    """
+    from mrlclient.cache.address import portable
+
+    cache, limits = arguments["cache"], arguments["limits"]
+    if limits is not None and limits.shared is not None:
+        portable(limits.shared)
+    return dict(arguments) | {"cache": portable(cache) if isinstance(cache, str | Path) else cache}
 
 
 def guarded(cache: str | Path | Cache) -> GuardedCache:

@@ -22,7 +22,7 @@ def portable(where: str | Path) -> str:
         options = parse_qs(urlsplit(where).query)
         if "@" in where or any(name.endswith(("username", "password")) for name in options):
             raise ConfigurationError(
-                "The cache's address holds a user name or a password, and these are not pickled. "
+                "The address of a cache or of shared limits holds a user name or a password: these are not pickled. "
                 "Make the embedder in the process that uses it."
             )
         return where

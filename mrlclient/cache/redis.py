@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from mrlclient._frames import discreet
 from mrlclient.cache.base import Cache, CacheStats, CorruptEntryError, Entry, Found
 from mrlclient.errors import ConfigurationError
 
@@ -72,6 +73,7 @@ class RedisCache(Cache):
         ConfigurationError: If an argument is wrong. The message does not show the address, which may hold a password.
     """
 
+    @discreet
     def __init__(
         self,
         url: str,

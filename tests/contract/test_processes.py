@@ -181,6 +181,13 @@ def test_a_password_of_a_cache_stays(address):
     assert "canary" not in str(caught.value)
 
 
+def test_a_password_of_shared_limits_stays():
+    embedder = Embedder("wordllama:l2-supercat-256", limits=Limits(shared="valkey://me:canary@localhost"))
+    with pytest.raises(ConfigurationError, match="password") as caught:
+        pickle.dumps(embedder)
+    assert "canary" not in str(caught.value)
+
+
 @pytest.mark.parametrize("address", ["memory:", "redis://localhost:1/0", "unix:///tmp/socket"])
 def test_an_address_of_a_cache_travels(address):
     assert again(Embedder(WordLlama(), cache=address))._arguments["cache"] == address
