@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mrlclient.cached import Caching, through_cache
-from mrlclient.call import Call, about
+from mrlclient.call import Call
 from mrlclient.errors import (
     AuthenticationError,
+    InputError,
     ModelMismatchError,
     MRLError,
     ProviderError,
@@ -83,5 +84,6 @@ def _refuse_long_texts(call: Call) -> Flow[None]:
     plan = call.plan
     refused = yield from too_long(plan, call.route.main.provider, range(len(plan.texts)))
     if refused:
-        first = min(refused, key=plan.given_index)
-        raise about(refused[first], plan.given_index(first))
+        row = min(refused, key=plan.given_index)
+        index = plan.given_index(row)
+        raise InputError(f"Text {index} {refused[row]}", index=index)

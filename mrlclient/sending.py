@@ -259,7 +259,7 @@ def too_long(plan: Plan, provider: Speaker, rows: Rows) -> Flow[dict[int, InputE
     """Which texts of these rows are too long, where the provider can count tokens here and may not cut them.
 
     Returns:
-        Row -> the error, whose message says how long it is.
+        Row -> the error, whose message goes on after "Text 3".
     """
     limit = plan.spec.max_input_tokens
     if limit is None or plan.truncate_input or not provider.counts_tokens:
@@ -276,7 +276,7 @@ def too_long(plan: Plan, provider: Speaker, rows: Rows) -> Flow[dict[int, InputE
         raise failure
     return {
         row: InputError(
-            f"it has {count} tokens; {plan.spec.address} takes {limit}. Split it, or pass truncate_input=True to embed "
+            f"has {count} tokens; {plan.spec.address} takes {limit}. Split it, or pass truncate_input=True to embed "
             "its beginning only.",
             index=row,
         )

@@ -8,10 +8,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import pytest
 from hypothesis import settings
 
+from mrlclient import gates
 from mrlclient.testing import Emulator
 
 # No test asserts how fast something is.
@@ -28,6 +30,12 @@ REAL_ENVIRONMENT = {
     for name in list(os.environ)
     if name.startswith(("OPENAI_", "VOYAGE_", "MRLCLIENT_", "HF_"))
 }
+
+
+@pytest.fixture(autouse=True)
+def _own_gates(monkeypatch):
+    """Accounts of a test are its own: nobody waits for what another test has asked of the same emulator."""
+    monkeypatch.setattr(gates, "_gates", WeakValueDictionary())
 
 
 @pytest.fixture(scope="session")

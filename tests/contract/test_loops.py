@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import threading
 import time
 from functools import partial
@@ -15,12 +16,15 @@ import numpy as np
 import pytest
 import trio
 
-from mrlclient import Embedder, OpenAI, ProviderError
+from mrlclient import Embedder, Limits, OpenAI, ProviderError
 from mrlclient.drivers import SyncDriver
 from mrlclient.flow import embed
 from mrlclient.testing.emulator import Fault, emulator_vector
 
 MODEL = "openai:text-embedding-3-small"
+
+#: The emulator's headers tell of limits that it does not have.
+UNLIMITED = Limits(math.inf, math.inf)
 BACKENDS = ["asyncio", "trio"]
 
 
@@ -37,7 +41,7 @@ def embedder(emulator, cache):
 
 def hosted(emulator, **options):
     provider = OpenAI(MODEL, api_key=emulator.openai_key, base_url=emulator.openai_base_url, timeout=30)
-    return Embedder(provider, **options)
+    return Embedder(provider, limits=UNLIMITED, **options)
 
 
 def check(rows, texts):

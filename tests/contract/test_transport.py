@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 from mrlclient import (
     Embedder,
+    Limits,
     OpenAI,
     ProviderConnectionError,
     ProviderError,
@@ -156,6 +158,8 @@ def connections(emulator):
 
 
 def hosted(emulator, **options):
+    # The emulator's headers tell of limits that it does not have.
+    options["limits"] = Limits(math.inf, math.inf)
     return Embedder(
         OpenAI("text-embedding-3-small", api_key=emulator.openai_key, base_url=emulator.openai_base_url), **options
     )
