@@ -17,8 +17,8 @@ from mrlclient.cache.base import CorruptEntryError, Entry
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Bytes read before they are checked and copied: they are still in the processor's own memory then.
-_READ_BYTES = 2**20
+#: Bytes read before they are checked and copied, all together: a batch of 256 rows of 3,072 numbers at once.
+_READ_BYTES = 4 * 2**20
 
 _FIND = "SELECT key, at, size, used < ? FROM vectors WHERE key IN (SELECT value FROM carray(?)) AND width >= ?"
 _AFTER = "SELECT key, at, size FROM vectors WHERE at > ? AND typeof(at) = 'integer' ORDER BY at LIMIT ?"
