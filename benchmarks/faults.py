@@ -1,4 +1,7 @@
-"""What clients make of a server that misbehaves: `python -m benchmarks.faults`. Needs `openai` and `voyageai`.
+"""What clients make of a server that misbehaves: `python -m benchmarks.faults [CLIENT ...]`.
+
+Clients are measured where they are installed: `openai` and `voyageai` are, with the tests. Others want environments of
+their own, with this package in it: `litellm`, `langchain-openai`, `llama-index-embeddings-openai`, `haystack-ai`.
 
 Each of the emulator's faults lasts, and meets the obvious use of a client once, without retries: three texts at 512
 dimensions, a timeout of 2 s. Counted is what a user would have to find out by himself:
@@ -15,20 +18,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.metadata
+import os
 import platform
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-import openai
-import voyageai
-import voyageai.error
 
-from mrlclient import Embedder, MRLError, OpenAI, Voyage
+from mrlclient import Embedder, OpenAI, Voyage
 from mrlclient.testing import Emulator
 from mrlclient.testing.emulator import FAULTS, emulator_vector
 
@@ -39,12 +42,11 @@ GRACE = 2.0
 #: The vectors of an answer of another name are right; whether a client looks at the name is another question.
 LEFT_OUT = ("renamed_model",)
 
-#: What it is called, whose API it speaks, how it embeds, and its own errors.
-Client = tuple[str, str, Callable[[Emulator], Any], type[Exception]]
-
 
 def by_openai(emulator: Emulator) -> Any:
     """As in OpenAI's own documentation."""
+    import openai
+
     client = openai.OpenAI(
         api_key=emulator.openai_key, base_url=emulator.openai_base_url, timeout=TIMEOUT, max_retries=0
     )
@@ -54,6 +56,8 @@ def by_openai(emulator: Emulator) -> Any:
 
 def by_voyageai(emulator: Emulator) -> Any:
     """As in Voyage's own documentation; it does not retry by itself."""
+    import voyageai
+
     client = voyageai.Client(emulator.voyage_key, base_url=emulator.voyage_base_url, timeout=TIMEOUT)
     return client.embed(TEXTS, model="voyage-4", output_dimension=WIDTH).embeddings
 
@@ -74,17 +78,97 @@ def ours_voyage(emulator: Emulator) -> Any:
         return embedder.embed(TEXTS).embeddings
 
 
-CLIENTS: tuple[Client, ...] = (
-    ("openai", "openai", by_openai, openai.OpenAIError),
-    ("mrlclient", "openai", ours_openai, MRLError),
-    ("voyageai", "voyage", by_voyageai, voyageai.error.VoyageError),
-    ("mrlclient", "voyage", ours_voyage, MRLError),
+def by_litellm(emulator: Emulator) -> Any:
+    """LiteLLM's function."""
+    import litellm
+
+    answer = litellm.embedding(
+        "openai/text-embedding-3-small",
+        TEXTS,
+        dimensions=WIDTH,
+        api_key=emulator.openai_key,
+        api_base=emulator.openai_base_url,
+        timeout=TIMEOUT,
+        max_retries=0,
+    )
+    return [row["embedding"] for row in answer.data]
+
+
+def by_langchain(emulator: Emulator) -> Any:
+    """LangChain's class, which sends texts where it is told not to send tokens."""
+    from langchain_openai import OpenAIEmbeddings
+
+    embeddings = OpenAIEmbeddings(
+        model="text-embedding-3-small",
+        dimensions=WIDTH,
+        api_key=emulator.openai_key,
+        base_url=emulator.openai_base_url,
+        timeout=TIMEOUT,
+        max_retries=0,
+        check_embedding_ctx_length=False,
+    )
+    return embeddings.embed_documents(TEXTS)
+
+
+def by_llama_index(emulator: Emulator) -> Any:
+    """LlamaIndex's class."""
+    from llama_index.embeddings.openai import OpenAIEmbedding
+
+    embedding = OpenAIEmbedding(
+        model="text-embedding-3-small",
+        dimensions=WIDTH,
+        api_key=emulator.openai_key,
+        api_base=emulator.openai_base_url,
+        timeout=TIMEOUT,
+        max_retries=0,
+    )
+    return embedding.get_text_embedding_batch(TEXTS)
+
+
+def by_haystack(emulator: Emulator) -> Any:
+    """Haystack's component for documents, with its defaults."""
+    from haystack import Document
+    from haystack.components.embedders import OpenAIDocumentEmbedder
+    from haystack.utils import Secret
+
+    embedder = OpenAIDocumentEmbedder(
+        api_key=Secret.from_token(emulator.openai_key),
+        model="text-embedding-3-small",
+        dimensions=WIDTH,
+        api_base_url=emulator.openai_base_url,
+        timeout=TIMEOUT,
+        max_retries=0,
+        progress_bar=False,
+    )
+    documents = embedder.run([Document(content=text) for text in TEXTS])["documents"]
+    return [document.embedding for document in documents]
+
+
+#: What it is called, whose API it speaks, how it embeds, and where its own errors are. Whatever stands on OpenAI's
+#: client may let the errors of that through.
+CLIENTS: tuple[tuple[str, str, Callable[[Emulator], Any], str], ...] = (
+    ("openai", "openai", by_openai, "openai:OpenAIError"),
+    ("litellm", "openai", by_litellm, "openai:OpenAIError"),
+    ("langchain-openai", "openai", by_langchain, "openai:OpenAIError"),
+    ("llama-index-embeddings-openai", "openai", by_llama_index, "openai:OpenAIError"),
+    ("haystack-ai", "openai", by_haystack, "openai:OpenAIError"),
+    ("mrlclient", "openai", ours_openai, "mrlclient:MRLError"),
+    ("voyageai", "voyage", by_voyageai, "voyageai.error:VoyageError"),
+    ("mrlclient", "voyage", ours_voyage, "mrlclient:MRLError"),
 )
 
 
-def outcome(client: Client, fault: str) -> str:
+def installed(name: str) -> str | None:
+    """The version of a client; None where it is not installed."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(name)
+    return None
+
+
+def outcome(provider: str, embed: Callable[[Emulator], Any], errors: str, fault: str) -> str:
     """What comes of one fault: `right`, `own error`, `wrong`, `foreign` or `hung`."""
-    _, provider, embed, own = client
+    module, _, name = errors.partition(":")
+    own: type[Exception] = getattr(import_module(module), name)
     done: Future[str] = Future()
     with Emulator() as emulator:
         emulator.faults.append(dataclasses.replace(FAULTS[fault], times=99))
@@ -128,21 +212,27 @@ def is_right(rows: Any, provider: str) -> bool:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clients", nargs="*", metavar="CLIENT", help="these only, by the names of their packages")
     parser.add_argument("--each", action="store_true", help="print what came of each fault, too")
-    each = parser.parse_args().each
+    options = parser.parse_args()
     warnings.simplefilter("ignore")
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would ask the network
     print(f"Python {platform.python_version()}, timeout {TIMEOUT:g} s\n")
     print("| Client | API | Faults | Wrong vectors | Foreign exceptions | Hung |")
     print("| --- | --- | --: | --: | --: | --: |")
-    for client in CLIENTS:
-        name, provider = client[:2]
+    for name, provider, embed, errors in CLIENTS:
+        version = installed(name)
+        if version is None or (options.clients and name not in options.clients):
+            continue
+        with Emulator() as emulator:
+            # A first call imports, which takes some clients longer than the timeout, and shows that it works at all.
+            assert is_right(embed(emulator), provider), name
         names = [fault for fault, made in FAULTS.items() if provider in made.providers and fault not in LEFT_OUT]
-        found = {fault: outcome(client, fault) for fault in names}
+        found = {fault: outcome(provider, embed, errors, fault) for fault in names}
         count = Counter(found.values())
-        version = importlib.metadata.version(name)
         numbers = f"{len(names)} | {count['wrong']} | {count['foreign']} | {count['hung']}"
         print(f"| {name} {version} | {provider} | {numbers} |")
-        if each:
+        if options.each:
             for kind in ("wrong", "foreign", "hung"):
                 print(f"  {kind}: {', '.join(fault for fault, came in found.items() if came == kind)}")
 
