@@ -215,6 +215,9 @@ def main() -> None:
     parser.add_argument("clients", nargs="*", metavar="CLIENT", help="these only, by the names of their packages")
     parser.add_argument("--each", action="store_true", help="print what came of each fault, too")
     options = parser.parse_args()
+    missing = sorted(set(options.clients) - {name for name, *_ in CLIENTS if installed(name)})
+    if missing:
+        parser.error(f"not installed, or not known here: {', '.join(missing)}")
     warnings.simplefilter("ignore")
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would ask the network
     print(f"Python {platform.python_version()}, timeout {TIMEOUT:g} s\n")
