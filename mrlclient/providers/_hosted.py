@@ -80,7 +80,7 @@ class HostedProvider(Provider):
             self._transport = self._http_transport(base_url, timeout)
         elif key is None and api_key_env is None and base_url is None:
             self._transport = self._sdk_transport(client, timeout)
-            self._key = Secret(str(client.api_key))
+            self._key = Secret(str(client.api_key or ""))
         else:
             raise ConfigurationError("Pass client, or a key and base_url: the client has its own.")
 
