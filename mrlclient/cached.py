@@ -63,6 +63,8 @@ class Caching:
     fields: Sequence[str]
 
 
+_NONE = np.empty(0, dtype=np.intp)
+
 Send = Callable[[Call, "NDArray[np.intp] | None"], Flow[None]]
 
 
@@ -92,7 +94,7 @@ def through_cache(call: Call, caching: Caching, send: Send) -> Flow[None]:
     taker, flights = _Taker(call), caching.flights
     call.cached, declined = Cached(), set[object]()
     landed = flights.landed
-    keys, pending = yield from _take(caching, taker, np.arange(len(call.rows)))
+    keys, pending = yield from _take(caching, taker, None)
     if keys is None:
         # The cache failed: so there are no keys, nothing is kept and nothing is shared.
         yield from send(call, None)
@@ -142,26 +144,32 @@ def _fail_as_another(call: Call, row: int, error: MRLError) -> None:
 
 
 def _take(
-    caching: Caching, taker: _Taker, wanted: NDArray[np.intp]
+    caching: Caching, taker: _Taker, wanted: NDArray[np.intp] | None
 ) -> Flow[tuple[list[bytes] | None, NDArray[np.intp]]]:
-    """Takes what the cache has of the wanted rows: their keys, and which of them it has not."""
-    everything = len(wanted) == len(taker.raw)
-    out = taker.raw if everything else np.empty((len(wanted), taker.width), dtype=np.float32)
-    texts = taker.plan.texts if everything else [taker.plan.texts[int(row)] for row in wanted]
+    """Takes what the cache has of the wanted rows, of all for None: their keys, and which of them it has not."""
+    out, texts = taker.raw, taker.plan.texts
+    if wanted is not None:
+        out = np.empty((len(wanted), taker.width), dtype=np.float32)
+        texts = [texts[int(row)] for row in wanted]
     look: Look = yield CacheLook(caching.store, caching.fields, texts, taker.width, out)
-    found = look.found
-    if not everything:
-        taker.raw[wanted[found.mask]] = out[found.mask]
-    usable = taker.take(wanted[found.mask])
-    log_found(taker.plan.spec, int(usable.sum()), len(wanted) - int(usable.sum()))
+    mask = look.found.mask
+    if wanted is None and np.count_nonzero(mask) == len(mask) and taker.take_all():
+        usable, missing = len(mask), _NONE
+    else:
+        rows = np.arange(len(mask)) if wanted is None else wanted
+        if wanted is not None:
+            taker.raw[rows[mask]] = out[mask]
+        taken = taker.take(rows[mask])
+        lacking = ~mask
+        lacking[mask] = ~taken
+        usable, missing = int(taken.sum()), rows[lacking]
+    log_found(taker.plan.spec, usable, len(mask) - usable)
     cached = taker.call.cached
     assert cached is not None
-    cached.texts += int(usable.sum())
-    cached.tokens += found.tokens
-    cached.usd += found.usd
-    missing = ~found.mask
-    missing[found.mask] = ~usable
-    return look.keys, wanted[missing]
+    cached.texts += usable
+    cached.tokens += look.found.tokens
+    cached.usd += look.found.usd
+    return look.keys, missing
 
 
 class _Taker:
@@ -181,12 +189,18 @@ class _Taker:
         same = self._rows.shape[1] == self.width and not self._center
         self.raw = self._rows if same else np.empty((len(self._rows), self.width), dtype=np.float32)
 
+    def take_all(self) -> bool:
+        """Finishes all rows; or says that they have to be looked at one by one, for one may have no direction."""
+        rows = self._rows
+        truncate_dimensions(self.raw, rows.shape[1], center=self._center, out=rows)
+        if np.count_nonzero(rows[:, 0]) < len(rows):
+            return False
+        self.call.done.fill(True)
+        return True
+
     def take(self, found: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Finishes these rows. Returns for each whether it has a direction at this width."""
-        if len(found) == len(self._rows):
-            truncate_dimensions(self.raw, self._rows.shape[1], center=self._center, out=self._rows)
-        else:
-            self._rows[found] = truncate_dimensions(self.raw[found], self._rows.shape[1], center=self._center)
+        self._rows[found] = truncate_dimensions(self.raw[found], self._rows.shape[1], center=self._center)
         usable = np.asarray(self._rows[found].any(axis=1))
         self.call.done[found[usable]] = True
         return usable

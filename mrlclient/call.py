@@ -147,14 +147,16 @@ class Call:
         Args:
             missing: Why rows are missing that neither came nor failed; None where there are none.
         """
-        plan, done = self.plan, self.done.copy()
-        in_order = len(plan.rows) == len(self.rows) and bool((plan.rows == np.arange(len(self.rows))).all())
-        whole = bool(done.all())
-        # Threads of an abandoned call may still be writing, so what is not whole is copied.
-        embeddings = self.rows if in_order and whole else self.rows[plan.rows]
-        errors = {}
+        plan, done = self.plan, self.done
+        whole = np.count_nonzero(done) == len(done)
         if not whole:
-            lost = np.flatnonzero(~done[plan.rows])
+            done = done.copy()
+        embeddings, errors = self.rows, dict[int, MRLError]()
+        if not (whole and isinstance(plan.rows, range)):
+            # Threads of an abandoned call may still be writing, so what is not whole is copied.
+            embeddings = self.rows[np.asarray(plan.rows, dtype=np.intp)]
+        if not whole:
+            lost = np.flatnonzero(~done[np.asarray(plan.rows, dtype=np.intp)])
             embeddings[lost] = np.nan
             for index in lost:
                 error = self.failures.get(int(plan.rows[index]), missing)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from mrlclient.cache.base import Cache
 
+_ON_ERROR = get_args(OnError)
+
 #: What a provider is asked for on a miss.
 Fetch = Literal["requested", "native"]
 
@@ -203,7 +205,7 @@ class Embedder:
         Raises:
             MRLError: As `embed`.
         """
-        return self.embed([text], input_type="query")[0]
+        return self._engine.run(self._plan([text], None, "query", None, "raise"))[0]
 
     @discreet
     async def aembed(
@@ -238,7 +240,7 @@ class Embedder:
         Raises:
             MRLError: As `embed`.
         """
-        return (await self.aembed([text], input_type="query"))[0]
+        return (await self._engine.arun(self._plan([text], None, "query", None, "raise")))[0]
 
     def close(self) -> None:
         """Lets go of connections and memory. The embedder cannot be used afterwards."""
@@ -291,5 +293,5 @@ class Embedder:
     ) -> Call:
         if self._closed:
             raise ConfigurationError("This embedder is closed. Make a new one.")
-        wiring.check_choice("on_error", on_error, get_args(OnError))
+        wiring.check_choice("on_error", on_error, _ON_ERROR)
         return self._engine.plan(texts, dimensions, input_type, task, on_error)

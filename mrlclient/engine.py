@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -12,21 +12,23 @@ import anyio.to_thread
 from mrlclient._warn import warn_user
 from mrlclient.cached import Caching, cache_fields
 from mrlclient.call import Call, OnError
-from mrlclient.dimensions import Dimensions, resolve
+from mrlclient.dimensions import Dimensions, Resolution, resolve
 from mrlclient.drivers import AsyncDriver, SyncDriver
 from mrlclient.errors import ServerBehaviorWarning
 from mrlclient.flow import embed
 from mrlclient.models import InputType, Task
-from mrlclient.operations import Flow, Policy, Speaker
-from mrlclient.plan import make_plan, role_of
+from mrlclient.operations import Policy, Speaker
+from mrlclient.plan import Packing, make_plan, role_of
 from mrlclient.result import EmbeddingResult
-from mrlclient.telemetry import embedding_span
+from mrlclient.telemetry import embedding_span, is_in_use
 from mrlclient.wiring import widths_of
 
 if TYPE_CHECKING:
     from mrlclient.cache.guarded import GuardedCache
     from mrlclient.endpoints import Route
     from mrlclient.watch import Watch
+
+_UNOBSERVED = nullcontext()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +56,9 @@ class Engine:
     cache: GuardedCache | None
     owns_cache: bool
     watch: Watch | None
+    # What calls of a kind share is worked out once: it takes longer than to get one vector from a cache.
+    _shared: dict[tuple[object, ...], tuple[Resolution, Packing]] = field(default_factory=dict, init=False)
+    _fields: dict[tuple[object, ...], Sequence[str]] = field(default_factory=dict, init=False)
 
     def plan(
         self,
@@ -65,20 +70,33 @@ class Engine:
     ) -> Call:
         """A call, planned; nothing has been sent yet."""
         route = self.queries if input_type == "query" else self.documents
-        specs = [endpoint.provider.spec for endpoint in route.endpoints]
-        widths = self.widths if dimensions is None else widths_of(specs, dimensions, self.policy.on_narrow)
-        for spec in specs[1:]:
-            role_of(spec, input_type, task)
+        main, widths = route.main.provider, self.widths
+        if dimensions is not None:
+            widths = widths_of([each.provider.spec for each in route.endpoints], dimensions, self.policy.on_narrow)
+        resolution, packing = self._shared_by(route, widths[0], input_type, task)
         plan = make_plan(
-            specs[0],
-            route.main.provider.packing,
+            main.spec,
+            packing,
             texts,
-            resolve(specs[0], widths[0], fetch_native=self.fetch_native),
+            resolution,
             input_type=input_type,
             task=task,
             truncate_input=self.truncate_input,
         )
         return Call(plan, route, self.policy, on_error)
+
+    def _shared_by(
+        self, route: Route, width: int, input_type: InputType | None, task: Task | None
+    ) -> tuple[Resolution, Packing]:
+        """How calls of this kind get their width, and how their batches are packed."""
+        with suppress(KeyError, TypeError):  # what cannot be hashed is no role, and refused below
+            return self._shared[width, input_type, task]
+        for endpoint in route.endpoints:
+            role_of(endpoint.provider.spec, input_type, task)
+        spec = route.main.provider.spec
+        shared = resolve(spec, width, fetch_native=self.fetch_native), route.main.provider.packing
+        self._shared[width, input_type, task] = shared
+        return shared
 
     def run(self, call: Call) -> EmbeddingResult:
         """Runs a call in this thread."""
@@ -86,8 +104,8 @@ class Engine:
             with self.watch.check(call.route) as check:
                 if check is not None:
                     check.conclude(SyncDriver().run(check.flow()).embeddings)
-        with self._observed(call) as flow:
-            return _told(SyncDriver().run(flow))
+        with self._observed(call):
+            return _told(SyncDriver().run(embed(call, self._caching(call))))
 
     async def arun(self, call: Call) -> EmbeddingResult:
         """Runs a call in the running event loop."""
@@ -96,12 +114,15 @@ class Engine:
                 if check is not None:
                     rows = (await AsyncDriver().run(check.flow())).embeddings
                     await anyio.to_thread.run_sync(check.conclude, rows)
-        with self._observed(call) as flow:
-            return _told(await AsyncDriver().run(flow))
+        with self._observed(call):
+            return _told(await AsyncDriver().run(embed(call, self._caching(call))))
+
+    def _observed(self, call: Call) -> AbstractContextManager[None]:
+        """A span around a call, where anybody looks."""
+        return self._span(call) if is_in_use() else _UNOBSERVED
 
     @contextmanager
-    def _observed(self, call: Call) -> Iterator[Flow[EmbeddingResult]]:
-        """A call's flow, in a span around it."""
+    def _span(self, call: Call) -> Iterator[None]:
         plan, main = call.plan, call.route.main
         with embedding_span(
             plan.spec,
@@ -111,7 +132,7 @@ class Engine:
             server_port=main.port,
             encoding_formats=main.provider.encoding_formats,
         ) as span:
-            yield embed(call, self._caching(call))
+            yield
             span.succeeded(
                 tokens=call.usage().tokens,
                 cached_texts=0 if call.cached is None else call.cached.texts,
@@ -122,7 +143,12 @@ class Engine:
     def _caching(self, call: Call) -> Caching | None:
         if self.cache is None:
             return None
-        return Caching(self.cache, self.cache.flights, cache_fields(call.plan, call.route.main.provider.identity))
+        plan, main = call.plan, call.route.main
+        kind = (main, plan.resolution.requested, plan.input_type, plan.task)
+        fields = self._fields.get(kind)
+        if fields is None:
+            fields = self._fields[kind] = cache_fields(plan, main.provider.identity)
+        return Caching(self.cache, self.cache.flights, fields)
 
     def close(self) -> None:
         """Lets go of connections and memory."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: Rows of a plan: those of its own batches follow one another.
 Rows: TypeAlias = "range | NDArray[np.intp]"
 
+_ROLES = get_args(InputType)
+
 #: Tokens that a provider may add to a text: its prompt and its special tokens.
 _PROMPT_ALLOWANCE = 32
 
@@ -70,7 +72,7 @@ class Plan:
         task: The task in force.
         prompt: What stands before each text.
         texts: Each distinct text once, prompt included, in the order of computation.
-        rows: (n,) row of each given text in `texts`.
+        rows: Row of each given text in `texts`; a range where these are the given texts in their order.
         truncate_input: Whether an over-long text may be cut.
         packing: How batches are packed.
         sizes: For each of `texts`, tokens that it cannot exceed.
@@ -82,7 +84,7 @@ class Plan:
     task: Task | None
     prompt: str
     texts: Sequence[str] = field(repr=False)
-    rows: NDArray[np.intp] = field(repr=False)
+    rows: Rows = field(repr=False)
     truncate_input: bool
     packing: Packing
     sizes: Sequence[int] = field(repr=False)
@@ -103,7 +105,7 @@ class Plan:
 
     def given_index(self, row: int) -> int:
         """The first position in the caller's list of the text in this row."""
-        return int(np.argmax(self.rows == row))
+        return int(row) if isinstance(self.rows, range) else int(np.argmax(self.rows == row))
 
     def under(self, spec: ModelSpec, packing: Packing, resolution: Resolution) -> Plan:
         """The same texts in the same order for another model of the space.
@@ -153,8 +155,10 @@ def make_plan(
     if packing.padded:
         order = sorted(range(len(distinct)), key=sizes.__getitem__)
         distinct, sizes = [distinct[i] for i in order], [sizes[i] for i in order]
-    row_of = {text: row for row, text in enumerate(distinct)}
-    rows = np.fromiter((row_of[text] for text in given), dtype=np.intp, count=len(given))
+    rows: Rows = range(len(given))
+    if distinct != given:
+        row_of = {text: row for row, text in enumerate(distinct)}
+        rows = np.fromiter((row_of[text] for text in given), dtype=np.intp, count=len(given))
     prompted = [prompt + text for text in distinct] if prompt else distinct
     return Plan(spec, resolution, role, task, prompt, prompted, rows, truncate_input, packing, sizes)
 
@@ -165,14 +169,14 @@ def role_of(spec: ModelSpec, input_type: InputType | None, task: Task | None) ->
     Raises:
         ConfigurationError: If the role or the task is not one that the model knows.
     """
-    if input_type is not None and input_type not in get_args(InputType):
+    if input_type is not None and input_type not in _ROLES:
         raise ConfigurationError(f"input_type must be 'query', 'document' or None, not {input_type!r}.")
     if task is None:
         role = input_type or spec.default_input_type
         return role, spec.prompts.get(role, "") if role else ""
     if input_type is not None:
         raise ConfigurationError("Pass input_type or task, not both: each names the one prompt of a text.")
-    tasks = [name for name in spec.prompts if name not in get_args(InputType)]
+    tasks = [name for name in spec.prompts if name not in _ROLES]
     if task not in tasks:
         known = f"It knows {' and '.join(tasks)}." if tasks else "It knows none: leave task out."
         raise ConfigurationError(f"{spec.address} has no task {task!r}. {known}")

@@ -141,9 +141,13 @@ class _Instruments(NamedTuple):
     tokens: Histogram
 
 
+def is_in_use() -> bool:
+    """Whether the application has imported OpenTelemetry: nobody else can have set it up."""
+    return "opentelemetry.trace" in sys.modules or "opentelemetry.metrics" in sys.modules
+
+
 def _instruments_in_use() -> _Instruments | None:
-    """The instruments, where the application has imported OpenTelemetry: nobody else can have set it up."""
-    if "opentelemetry.trace" not in sys.modules and "opentelemetry.metrics" not in sys.modules:
+    if not is_in_use():
         return None
     try:
         from opentelemetry import metrics, trace
