@@ -41,7 +41,7 @@ def take(
     if problems:
         good = np.delete(np.arange(len(vectors)), list(problems))
         rows, vectors = np.asarray(rows)[good], vectors[good]
-    center = spec.recipe == "center_slice_l2" and vectors.shape[1] == spec.native_dimensions
+    center = spec.is_centered and vectors.shape[1] == spec.native_dimensions
     # Consecutive rows are written in place; those between rows of a cache are put there.
     out = call.rows[rows.start : rows.stop] if isinstance(rows, range) else None
     cut = truncate_dimensions(vectors, plan.resolution.dimensions, center=center, out=out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -48,6 +48,13 @@ class Flights(Protocol):
     def claim(self, keys: Sequence[bytes], width: int, landed: int, declined: Collection[object] = ()) -> Claim: ...
 
 
+class First(NamedTuple):
+    """A look that found nothing of what a call wants, and how many flights had landed before it."""
+
+    landed: int
+    look: Look
+
+
 @dataclass(frozen=True, slots=True)
 class Caching:
     """A cache, and what else than the text decides a vector.
@@ -56,11 +63,13 @@ class Caching:
         store: The cache.
         flights: What is under way towards it.
         fields: Origin, model, revision, role, prompt, recipe.
+        first: The first look, where it has been taken.
     """
 
     store: CacheStore
     flights: Flights
     fields: Sequence[str]
+    first: First | None = None
 
 
 _NONE = np.empty(0, dtype=np.intp)
@@ -93,7 +102,7 @@ def through_cache(call: Call, caching: Caching, send: Send) -> Flow[None]:
     """Gets a call's rows, sending only for what neither the cache nor another call has."""
     taker, flights = _Taker(call), caching.flights
     call.cached, declined = Cached(), set[object]()
-    landed = flights.landed
+    landed = flights.landed if caching.first is None else caching.first.landed
     keys, pending = yield from _take(caching, taker, None)
     if keys is None:
         # The cache failed: so there are no keys, nothing is kept and nothing is shared.
@@ -151,7 +160,8 @@ def _take(
     if wanted is not None:
         out = np.empty((len(wanted), taker.width), dtype=np.float32)
         texts = [texts[int(row)] for row in wanted]
-    look: Look = yield CacheLook(caching.store, caching.fields, texts, taker.width, out)
+    first = caching.first if wanted is None else None
+    look: Look = first.look if first else (yield CacheLook(caching.store, caching.fields, texts, taker.width, out))
     mask = look.found.mask
     if wanted is None and np.count_nonzero(mask) == len(mask) and taker.take_all():
         usable, missing = len(mask), _NONE
@@ -184,8 +194,8 @@ class _Taker:
         self.call = call
         self._rows, plan = call.rows, call.plan
         self.plan = plan
-        self._center = plan.spec.recipe == "center_slice_l2"
-        self.width = plan.spec.native_dimensions if self._center else plan.resolution.dimensions
+        self._center = plan.spec.is_centered
+        self.width = plan.kept_width
         same = self._rows.shape[1] == self.width and not self._center
         self.raw = self._rows if same else np.empty((len(self._rows), self.width), dtype=np.float32)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from mrlclient import wiring
 from mrlclient._frames import discreet
+from mrlclient.cached import First
 from mrlclient.call import Call, OnError
 from mrlclient.canary import Canary
 from mrlclient.dimensions import Dimensions, OnNarrow
@@ -205,7 +206,11 @@ class Embedder:
         Raises:
             MRLError: As `embed`.
         """
-        return self._engine.run(self._plan([text], None, "query", None, "raise"))[0]
+        self._check_open()
+        quick = self._engine.quick_look(text)
+        if quick is None or isinstance(quick, First):
+            return self._engine.run(self._plan([text], None, "query", None, "raise"), quick)[0]
+        return quick
 
     @discreet
     async def aembed(
@@ -240,7 +245,11 @@ class Embedder:
         Raises:
             MRLError: As `embed`.
         """
-        return (await self._engine.arun(self._plan([text], None, "query", None, "raise")))[0]
+        self._check_open()
+        quick = None if self._engine.waits_for_cache else self._engine.quick_look(text)
+        if quick is None or isinstance(quick, First):
+            return (await self._engine.arun(self._plan([text], None, "query", None, "raise"), quick))[0]
+        return quick
 
     def close(self) -> None:
         """Lets go of connections and memory. The embedder cannot be used afterwards."""
@@ -283,6 +292,10 @@ class Embedder:
             return "Embedder(...)"
         return f"Embedder({self.model!r}, dimensions={self.dimensions})"
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigurationError("This embedder is closed. Make a new one.")
+
     def _plan(
         self,
         texts: Iterable[str],
@@ -291,7 +304,6 @@ class Embedder:
         task: Task | None,
         on_error: OnError,
     ) -> Call:
-        if self._closed:
-            raise ConfigurationError("This embedder is closed. Make a new one.")
+        self._check_open()
         wiring.check_choice("on_error", on_error, _ON_ERROR)
         return self._engine.plan(texts, dimensions, input_type, task, on_error)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from mrlclient._warn import warn_user
-from mrlclient.cached import Caching, cache_fields
+from mrlclient.cached import Caching, First, cache_fields
 from mrlclient.call import Call, OnError
 from mrlclient.dimensions import Dimensions, Resolution, resolve
 from mrlclient.drivers import AsyncDriver, SyncDriver
@@ -19,11 +19,15 @@ from mrlclient.flow import embed
 from mrlclient.models import InputType, Task
 from mrlclient.operations import Policy, Speaker
 from mrlclient.plan import Packing, make_plan, role_of
+from mrlclient.quick import QuickLook
 from mrlclient.result import EmbeddingResult
 from mrlclient.telemetry import embedding_span, is_in_use
 from mrlclient.wiring import widths_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mrlclient.cache.guarded import GuardedCache
     from mrlclient.endpoints import Route
     from mrlclient.watch import Watch
@@ -59,6 +63,7 @@ class Engine:
     # What calls of a kind share is worked out once: it takes longer than to get one vector from a cache.
     _shared: dict[tuple[object, ...], tuple[Resolution, Packing]] = field(default_factory=dict, init=False)
     _fields: dict[tuple[object, ...], Sequence[str]] = field(default_factory=dict, init=False)
+    _quick: list[QuickLook] = field(default_factory=list, init=False)
 
     def plan(
         self,
@@ -98,24 +103,40 @@ class Engine:
         self._shared[width, input_type, task] = shared
         return shared
 
-    def run(self, call: Call) -> EmbeddingResult:
-        """Runs a call in this thread."""
+    @property
+    def waits_for_cache(self) -> bool:
+        """Whether a look into the cache may wait for a disk or a network."""
+        return self.cache is not None and self.cache.blocking
+
+    def quick_look(self, text: str) -> NDArray[np.float32] | First | None:
+        """A query's row, where the cache has it and nobody watches each call; see `QuickLook.look`."""
+        if self.cache is None or self.watch is not None or is_in_use():
+            return None
+        if not self._quick:
+            call = self.plan((), None, "query", None, "raise")
+            caching = self._caching(call)
+            assert caching is not None
+            self._quick.append(QuickLook(caching, call.plan))
+        return self._quick[0].look(text)
+
+    def run(self, call: Call, first: First | None = None) -> EmbeddingResult:
+        """Runs a call in this thread; `first` is its first look into the cache, where that has been taken."""
         if self.watch is not None:
             with self.watch.check(call.route) as check:
                 if check is not None:
                     check.conclude(SyncDriver().run(check.flow()).embeddings)
         with self._observed(call):
-            return _told(SyncDriver().run(embed(call, self._caching(call))))
+            return _told(SyncDriver().run(embed(call, self._caching(call, first))))
 
-    async def arun(self, call: Call) -> EmbeddingResult:
-        """Runs a call in the running event loop."""
+    async def arun(self, call: Call, first: First | None = None) -> EmbeddingResult:
+        """As `run`, in the running event loop."""
         if self.watch is not None:
             with self.watch.check(call.route) as check:
                 if check is not None:
                     rows = (await AsyncDriver().run(check.flow())).embeddings
                     await anyio.to_thread.run_sync(check.conclude, rows)
         with self._observed(call):
-            return _told(await AsyncDriver().run(embed(call, self._caching(call))))
+            return _told(await AsyncDriver().run(embed(call, self._caching(call, first))))
 
     def _observed(self, call: Call) -> AbstractContextManager[None]:
         """A span around a call, where anybody looks."""
@@ -140,7 +161,7 @@ class Engine:
                 answered_by=call.sent[-1].model if call.sent else None,
             )
 
-    def _caching(self, call: Call) -> Caching | None:
+    def _caching(self, call: Call, first: First | None = None) -> Caching | None:
         if self.cache is None:
             return None
         plan, main = call.plan, call.route.main
@@ -148,7 +169,7 @@ class Engine:
         fields = self._fields.get(kind)
         if fields is None:
             fields = self._fields[kind] = cache_fields(plan, main.provider.identity)
-        return Caching(self.cache, self.cache.flights, fields)
+        return Caching(self.cache, self.cache.flights, fields, first)
 
     def close(self) -> None:
         """Lets go of connections and memory."""

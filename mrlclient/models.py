@@ -148,6 +148,11 @@ class ModelSpec:
         return _rebuild, ({k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()},)
 
     @property
+    def is_centered(self) -> bool:
+        """Whether the mean over the full width has to be removed before a cut."""
+        return self.recipe == "center_slice_l2"
+
+    @property
     def address(self) -> str:
         """The model's address, `provider:name`."""
         return f"{self.provider}:{self.name}"

@@ -89,6 +89,11 @@ class Plan:
     packing: Packing
     sizes: Sequence[int] = field(repr=False)
 
+    @property
+    def kept_width(self) -> int:
+        """Numbers of a kept vector that are needed: all where the recipe needs the mean over them."""
+        return self.spec.native_dimensions if self.spec.is_centered else self.resolution.dimensions
+
     def batches(self, wanted: Sequence[int] | NDArray[np.intp] | None = None) -> list[Batch]:
         """Batches of the texts in these rows; of all texts by default."""
         if wanted is None:
@@ -199,14 +204,7 @@ def _checked_texts(texts: Iterable[str]) -> list[str]:
             raise InputError(f"Text {index} is {type(text).__name__}, not a string.", index=index)
         if not text or text.isspace():
             raise InputError(f"Text {index} is empty or blank: there is nothing to embed. Leave it out.", index=index)
-        if not text.isascii():
-            try:
-                text.encode("utf-8")
-            except UnicodeEncodeError:
-                # Raised below: the Unicode error holds the text, and would stay attached as the context.
-                pass
-            else:
-                continue
+        if not is_sendable(text):
             raise InputError(
                 f"Text {index} holds a lone surrogate, which no provider can take. "
                 "Decode its bytes with errors='replace' first.",
@@ -214,6 +212,18 @@ def _checked_texts(texts: Iterable[str]) -> list[str]:
             )
     # Plain strings: a subclass may have an equality of its own, and two texts would share one vector.
     return [text if type(text) is str else str.__str__(text) for text in given]
+
+
+def is_sendable(text: str) -> bool:
+    """Whether a text holds anything, and no lone surrogate."""
+    if text.isascii():
+        return bool(text)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        # Not raised: the Unicode error holds the text, and would stay attached as the context.
+        return False
+    return True
 
 
 def token_bound(text: str) -> int:

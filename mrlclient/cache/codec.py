@@ -1,68 +1,47 @@
-"""How a vector is stored: a header, then its numbers in blocks, each followed by a checksum of all before it.
-
-So the beginning of a value, up to the end of any block, can be verified without the rest, and by one checksum: a narrow
-request reads a prefix only. Blocks end at 64 numbers, at 128, 256, 512 and so on, and with the last number: few sums,
-and never twice as much read as is wanted. Little-endian throughout::
-
-    "MRLV" | version u8 | type u8 | 2 × 0 | width u32 | tokens f32 | usd f64 | created f64 | model 64 B | key 32 B
-    64 numbers | xxh3-64 of everything before | 64 numbers | xxh3-64 | 128 numbers | xxh3-64 | … | the rest | xxh3-64
-
-The key is in it, so whatever points at a value, a value never passes for another text's. Many values are made, and
-read, at once: what is done once for a batch costs next to nothing for a row.
-"""
+"""Vectors to bytes and back; how they are laid out says `_layout`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xxhash
 
+from mrlclient.cache._layout import (
+    FLOAT16_MAX,
+    HEADER,
+    KEY_BYTES,
+    ONE_HEADER,
+    STARTS,
+    SUM_BYTES,
+    TYPES,
+    StoredType,
+    blocks_for,
+    blocks_of,
+    encoded_size,
+    prefix_size,
+    size_of,
+)
 from mrlclient.cache.base import CorruptEntryError, Entry
+
+__all__ = [
+    "Decoded",
+    "Encoder",
+    "StoredType",
+    "decode",
+    "decode_bytes",
+    "decode_into",
+    "decode_many",
+    "encode",
+    "encoded_size",
+    "numbers_of",
+    "prefix_size",
+]
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-#: Types that a vector may be stored as.
-StoredType = Literal["float32", "float16"]
-
-_FIRST_BLOCK = 64
-_SUM_BYTES = 8
-_VERSION = 2
-_KEY_BYTES = 32
-# The magic, the version and the type are one number to compare.
-_HEADER = np.dtype(
-    [
-        ("start", "<u8"),
-        ("width", "<u4"),
-        ("tokens", "<f4"),
-        ("usd", "<f8"),
-        ("created", "<f8"),
-        ("model", "S64"),
-        ("key", "<u8", (4,)),
-    ]
-)
-_FLOAT16_MAX = float(np.finfo(np.float16).max)
-
-
-def _start(code: int) -> int:
-    return int.from_bytes(b"MRLV" + bytes([_VERSION, code, 0, 0]), "little")
-
-
-_STARTS: dict[str, int] = {"float32": _start(1), "float16": _start(2)}
-_TYPES: dict[int, np.dtype[np.floating]] = {_start(1): np.dtype("<f4"), _start(2): np.dtype("<f2")}
-
-
-class _Block(NamedTuple):
-    """Where numbers `first` to `stop` stand in a value, and their checksum."""
-
-    first: int
-    stop: int
-    at: int
-    sum_at: int
 
 
 class Decoded(NamedTuple):
@@ -79,35 +58,6 @@ class Decoded(NamedTuple):
     damaged: NDArray[np.bool_]
     tokens: float
     usd: float
-
-
-@lru_cache(maxsize=256)
-def _blocks(width: int, itemsize: int) -> tuple[_Block, ...]:
-    blocks, first, at = [], 0, _HEADER.itemsize
-    while first < width:
-        stop = min(max(_FIRST_BLOCK, 2 * first), width)
-        sum_at = at + (stop - first) * itemsize
-        blocks.append(_Block(first, stop, at, sum_at))
-        first, at = stop, sum_at + _SUM_BYTES
-    return tuple(blocks)
-
-
-def _size(width: int, itemsize: int) -> int:
-    blocks = _blocks(width, itemsize)
-    return blocks[-1].sum_at + _SUM_BYTES if blocks else _HEADER.itemsize
-
-
-def encoded_size(width: int, stored_type: StoredType = "float32") -> int:
-    """Bytes of a value of this width, or of the beginning of a wider one that holds as many numbers."""
-    return _size(width, _TYPES[_STARTS[stored_type]].itemsize)
-
-
-def prefix_size(width: int) -> int:
-    """Bytes that are enough to read `width` numbers of any value: whole blocks of the wider type."""
-    stop = _FIRST_BLOCK
-    while stop < width:
-        stop *= 2
-    return encoded_size(stop)
 
 
 def encode(entry: Entry, stored_type: StoredType = "float32") -> bytes:
@@ -139,13 +89,13 @@ class Encoder:
             kinds: list[tuple[StoredType, NDArray[np.intp]]] = [(stored_type, np.arange(len(rows)))]
             if stored_type == "float16":
                 sizes = np.abs(numbers)
-                beyond = ((sizes > _FLOAT16_MAX) & (sizes < np.inf)).any(axis=1)
+                beyond = ((sizes > FLOAT16_MAX) & (sizes < np.inf)).any(axis=1)
                 kinds = [("float16", np.flatnonzero(~beyond)), ("float32", np.flatnonzero(beyond))]
             for kind, those in kinds:
                 if len(those):
                     chosen = [rows[i] for i in those.tolist()]
                     part = numbers if len(those) == len(rows) else numbers[those]
-                    made = self._encode([entries[i] for i in chosen], part, _STARTS[kind], now)
+                    made = self._encode([entries[i] for i in chosen], part, STARTS[kind], now)
                     values.update(zip(chosen, made, strict=True))
         return [values[i] for i in range(len(entries))]
 
@@ -153,10 +103,10 @@ class Encoder:
         self, entries: list[Entry], numbers: NDArray[np.float32], start: int, now: float
     ) -> Iterator[memoryview]:
         """The values of rows of one width and one type."""
-        dtype, (count, width) = _TYPES[start], numbers.shape
-        size = _size(width, dtype.itemsize)
+        dtype, (count, width) = TYPES[start], numbers.shape
+        size = size_of(width, dtype.itemsize)
         values = self._room(count, size)
-        header = values[:, : _HEADER.itemsize].view(_HEADER)[:, 0]
+        header = values[:, : HEADER.itemsize].view(HEADER)[:, 0]
         header["start"] = start
         header["width"] = width
         header["tokens"] = [entry.tokens for entry in entries]
@@ -165,11 +115,11 @@ class Encoder:
         header["model"] = [entry.model.encode("utf-8")[:64] for entry in entries]
         header["key"] = _words([entry.key for entry in entries])
         flat, begins = values.reshape(-1).data, range(0, count * size, size)
-        for first, stop, at, sum_at in _blocks(width, dtype.itemsize):
+        for first, stop, at, sum_at in blocks_of(width, dtype.itemsize):
             values[:, at:sum_at].view(dtype)[...] = numbers[:, first:stop]
             # Each from the beginning: together twice the bytes, but one call for each, where a running sum needs three.
             sums = [xxhash.xxh3_64_intdigest(flat[row : row + sum_at]) for row in begins]
-            values[:, sum_at : sum_at + _SUM_BYTES].view("<u8")[:, 0] = sums
+            values[:, sum_at : sum_at + SUM_BYTES].view("<u8")[:, 0] = sums
         return (flat[row : row + size] for row in begins)
 
     def _room(self, count: int, size: int) -> NDArray[np.uint8]:
@@ -198,20 +148,23 @@ def decode_many(
         not_before: The oldest acceptable time of creation, in seconds since 1970.
     """
     count, stride = values.shape
+    if count == 1:
+        into = out[0 if places is None else int(places[0])]
+        return _decode_one(keys[0], values[0].data[: int(lengths[0])], into, not_before)
     wanted = out.shape[1]
     good, sound = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
-    header = values[:, : _HEADER.itemsize].view(_HEADER)[:, 0]
+    header = values[:, : HEADER.itemsize].view(HEADER)[:, 0]
     named = (header["key"] == _words(keys)).all(axis=1)
     flat = values.reshape(-1).data
     # The header is covered by each checksum: nothing of it is believed before one was looked at.
     kinds = set(zip(header["start"].tolist(), header["width"].tolist(), strict=True))
     for start, width in kinds:
-        dtype = _TYPES.get(start)
+        dtype = TYPES.get(start)
         if dtype is None or not width:
             continue
-        blocks = [block for block in _blocks(width, dtype.itemsize) if block.first < max(wanted, 1)]
+        blocks = blocks_for(wanted, width, dtype.itemsize)
         sum_at = blocks[-1].sum_at
-        those = named & (lengths >= sum_at + _SUM_BYTES)
+        those = named & (lengths >= sum_at + SUM_BYTES)
         if len(kinds) > 1:
             those &= (header["start"] == start) & (header["width"] == width)
         rows: Any = slice(None)
@@ -221,19 +174,42 @@ def decode_many(
                 continue
         begins = range(0, count * stride, stride) if isinstance(rows, slice) else (rows * stride).tolist()
         found = np.array([xxhash.xxh3_64_intdigest(flat[row : row + sum_at]) for row in begins], dtype=np.uint64)
-        kept = values[rows, sum_at : sum_at + _SUM_BYTES].view("<u8")[:, 0]
+        kept = values[rows, sum_at : sum_at + SUM_BYTES].view("<u8")[:, 0]
         sound[rows] = found == kept
         if width < wanted:
             continue
         good[rows] = sound[rows] & (header["created"][rows] >= not_before)
         if not (isinstance(rows, slice) and good.all()):
             rows = np.flatnonzero(those & good)
-        into: Any = rows if places is None else places[rows]
+        chosen: Any = rows if places is None else places[rows]
         for first, stop, at, _ in blocks:
             stop = min(stop, wanted)
-            out[into, first:stop] = values[:, at : at + (stop - first) * dtype.itemsize].view(dtype)[rows]
+            out[chosen, first:stop] = values[:, at : at + (stop - first) * dtype.itemsize].view(dtype)[rows]
     tokens = header["tokens"][good].sum(dtype=np.float64)
     return Decoded(good, ~sound & (lengths > 0), float(tokens), float(header["usd"][good].sum()))
+
+
+def _decode_one(key: bytes, value: memoryview, out: NDArray[np.float32], not_before: float) -> Decoded:
+    """As `decode_many`, of one value: what numpy takes for a batch would be most of the work."""
+    sound = good = False
+    tokens = usd = 0.0
+    if len(value) >= HEADER.itemsize:
+        start, width, tokens, usd, created, held = ONE_HEADER.unpack_from(value)
+        dtype = TYPES.get(start)
+        if dtype is not None and width and held == key:
+            blocks = blocks_for(len(out), width, dtype.itemsize)
+            sum_at = blocks[-1].sum_at
+            kept = value[sum_at : sum_at + SUM_BYTES]
+            sound = len(kept) == SUM_BYTES and int.from_bytes(kept, "little") == xxhash.xxh3_64_intdigest(
+                value[:sum_at]
+            )
+            good = sound and width >= len(out) and created >= not_before
+            if good:
+                for first, stop, at, _ in blocks:
+                    stop = min(stop, len(out))
+                    out[first:stop] = np.frombuffer(value, dtype, stop - first, at)
+    damaged = len(value) > 0 and not sound
+    return Decoded(np.array([good]), np.array([damaged]), tokens if good else 0.0, usd if good else 0.0)
 
 
 def decode_bytes(
@@ -245,7 +221,7 @@ def decode_bytes(
 ) -> Decoded:
     """As `decode_many`, of values that stand each by itself, empty where there is none."""
     lengths = [len(value) for value in values]
-    most = max(_HEADER.itemsize, *lengths)
+    most = max(HEADER.itemsize, *lengths)
     rows = np.zeros((len(values), most), dtype=np.uint8)
     flat = rows.reshape(-1).data
     for i, (value, length) in enumerate(zip(values, lengths, strict=True)):
@@ -264,7 +240,7 @@ def decode_into(
     Raises:
         CorruptEntryError: If it is not what was stored, or not under this key.
     """
-    decoded = decode_bytes([key], [value], out.reshape(1, -1), not_before=not_before)
+    decoded = _decode_one(key, memoryview(value), out, not_before)
     if decoded.damaged[0] or not value:
         raise CorruptEntryError
     return (decoded.tokens, decoded.usd) if decoded.good[0] else None
@@ -276,12 +252,12 @@ def decode(key: bytes | None, value: bytes) -> Entry:
     Raises:
         CorruptEntryError: If it is not what was stored, or not under this key.
     """
-    if len(value) < _HEADER.itemsize:
+    if len(value) < HEADER.itemsize:
         raise CorruptEntryError
-    start, width, tokens, usd, created, model, _ = np.frombuffer(value, _HEADER, 1)[0].item()
-    key = key or value[_HEADER.itemsize - _KEY_BYTES : _HEADER.itemsize]
-    dtype = _TYPES.get(start)
-    if dtype is None or len(value) != _size(width, dtype.itemsize):
+    start, width, tokens, usd, created, model, _ = np.frombuffer(value, HEADER, 1)[0].item()
+    key = key or value[HEADER.itemsize - KEY_BYTES : HEADER.itemsize]
+    dtype = TYPES.get(start)
+    if dtype is None or len(value) != size_of(width, dtype.itemsize):
         # Looked at before the memory is taken: nothing of a header is believed yet.
         raise CorruptEntryError
     vector = np.empty(width, dtype=np.float32)
@@ -295,4 +271,4 @@ def numbers_of(keys: Sequence[bytes]) -> NDArray[np.int64]:
 
 
 def _words(keys: Sequence[bytes]) -> NDArray[np.uint64]:
-    return np.frombuffer(b"".join(keys), dtype="<u8").reshape(len(keys), _KEY_BYTES // 8)
+    return np.frombuffer(b"".join(keys), dtype="<u8").reshape(len(keys), KEY_BYTES // 8)
