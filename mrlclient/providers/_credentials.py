@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
 from typing import Any
 from urllib.parse import urlsplit
-
-import httpx2
 
 from mrlclient.errors import ConfigurationError
 
@@ -26,6 +23,10 @@ class Secret:
         """The key itself."""
         return self._value
 
+    def header(self) -> tuple[bytes, bytes]:
+        """The header that shows it to the server."""
+        return b"Authorization", b"Bearer " + self._value.encode("ascii")
+
     def is_sendable(self) -> bool:
         """Whether a header can carry it. What h11 refuses it quotes, so that it must be refused before."""
         return bool(self._value) and all("!" <= character <= "~" for character in self._value)
@@ -42,17 +43,6 @@ def hidden(api_key: str | None) -> Secret | None:
     if api_key is None or isinstance(api_key, str):
         return None if api_key is None else Secret(api_key)
     raise ConfigurationError(f"api_key must be a string, not {type(api_key).__name__}.")
-
-
-class Bearer(httpx2.Auth):
-    """Sets the header on the way out, so that the key is in no local variable or header mapping of ours."""
-
-    def __init__(self, key: Secret) -> None:
-        self._key = key
-
-    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
-        yield request
 
 
 def check_base_url(base_url: str) -> str:

@@ -7,9 +7,9 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -18,25 +18,37 @@ import httpx2
 from mrlclient.errors import ConfigurationError, ProviderConnectionError, ProviderError
 from mrlclient.limits import fingerprint_of
 from mrlclient.providers._body import Body, collect
-from mrlclient.providers._credentials import Bearer, Secret
+from mrlclient.providers._credentials import Secret
 from mrlclient.providers._exchange import Reply, Request, shorter, timed_out
 from mrlclient.providers._network import ClosingTransport, Deadline, DeadlineTransport, proxy_for
 
-#: As many connections as there are requests under way; all of them are kept for the next ones.
-_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+#: As many connections as there are requests under way; all of them are kept for the next ones. Where servers publish
+#: how long they keep idle ones it is 60 s or more (AWS load balancers, nginx): after that a request may meet a close.
+_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=55.0)
+
+_HEADERS = (
+    (b"Content-Type", b"application/json"),
+    (b"Accept", b"application/json"),
+    # Base64 hardly shrinks, and what is not compressed cannot be a bomb.
+    (b"Accept-Encoding", b"identity"),
+    (b"User-Agent", b"mrlclient"),
+)
 
 
 @dataclass(eq=False, slots=True)
-class _LoopClient:
-    """An event loop's client, the generator that closes it, and how many requests use it."""
+class _LoopPool:
+    """An event loop's pool, the generator that closes it, and how many requests use it."""
 
-    client: httpx2.AsyncClient
+    pool: ClosingTransport
     keeper: AsyncGenerator[None]
     users: int = 0
 
 
 class HTTPTransport:
     """One URL, one key; a pool of connections for threads and one for each event loop.
+
+    Requests are handed to httpx2's transports, below its clients: redirects, cookies and hooks are not wanted, and an
+    address that is always the same need not be parsed each time.
 
     Once closed it sends nothing more; a pool that is in use is closed by its last request.
 
@@ -48,31 +60,30 @@ class HTTPTransport:
     """
 
     def __init__(self, url: str, key: Secret, provider: str, timeout: float) -> None:
-        self._url = url
+        self._url = httpx2.URL(url)
+        self._headers = ((b"Host", self._url.netloc), *_HEADERS)
         self.origin = url.removesuffix("/embeddings")
         self.fingerprint = fingerprint_of(self.origin, key.reveal())
-        self._auth = Bearer(key)
+        self._key = key
         self._provider = provider
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._client: httpx2.Client | None = None
+        self._pool: DeadlineTransport | None = None
         self._users = 0
-        self._loops: dict[object, _LoopClient] = {}
+        self._loops: dict[object, _LoopPool] = {}
         self._closed = False
         self._pid = os.getpid()
         self._inherited: list[object] = []
 
     def send(self, request: Request, timeout: float | None = None) -> Reply:
         seconds = shorter(self._timeout, timeout)
-        extensions = {"timeout": Deadline(seconds).phases()}
         try:
             with (
-                self._thread_client() as client,
-                client.stream("POST", self._url, content=_content(request), extensions=extensions) as response,
+                self._thread_pool() as pool,
+                closing(pool.handle_request(self._post(request, Deadline(seconds).phases()))) as response,
             ):
-                body = Body(response.status_code, response.headers, request, self._provider)
-                # Unsized: a sized iter_raw waits until a chunk is full.
-                for chunk in response.iter_raw():
+                body = Body(response.status_code, _mapping(response), request, self._provider)
+                for chunk in cast("httpx2.SyncByteStream", response.stream):
                     if body.add(chunk):
                         break
                 return body.reply()
@@ -85,15 +96,21 @@ class HTTPTransport:
         try:
             with anyio.fail_after(seconds):
                 async with (
-                    self._loop_client() as client,
-                    client.stream("POST", self._url, content=_content(request)) as response,
+                    self._loop_pool() as pool,
+                    aclosing(await pool.handle_async_request(self._post(request, {}))) as response,
                 ):
-                    body = Body(response.status_code, response.headers, request, self._provider)
-                    await collect(response.aiter_raw(), body)
+                    body = Body(response.status_code, _mapping(response), request, self._provider)
+                    await collect(cast("httpx2.AsyncByteStream", response.stream), body)
                     return body.reply()
         except TimeoutError:
             pass
         raise timed_out(self._provider, seconds)
+
+    def _post(self, request: Request, timeout: dict[str, Any]) -> httpx2.Request:
+        content = json.dumps(request.body, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        headers = [*self._headers, (b"Content-Length", b"%d" % len(content)), self._key.header()]
+        stream = httpx2.ByteStream(content)
+        return httpx2.Request("POST", self._url, headers=headers, stream=stream, extensions={"timeout": timeout})
 
     def translate(self, failure: Exception) -> ProviderError:
         name = self._provider
@@ -116,45 +133,43 @@ class HTTPTransport:
         """After a fork the parent's connections are forgotten, unclosed: on a shared one answers would be mixed up."""
         if self._pid != os.getpid():
             self._pid, self._lock = os.getpid(), threading.Lock()
-            self._inherited += [self._client, self._loops]
-            self._client, self._users, self._loops = None, 0, {}
+            self._inherited += [self._pool, self._loops]
+            self._pool, self._users, self._loops = None, 0, {}
 
     @contextmanager
-    def _thread_client(self) -> Iterator[httpx2.Client]:
-        """The client of all threads, for one request."""
+    def _thread_pool(self) -> Iterator[DeadlineTransport]:
+        """The pool of all threads, for one request."""
         self._leave_to_parent()
         with self._lock:
             self._check_open()
-            if self._client is None:
-                transport = DeadlineTransport(proxy_for(self._url), _LIMITS)
-                self._client = httpx2.Client(transport=transport, **self._settings())
-            client = self._client
+            if self._pool is None:
+                self._pool = DeadlineTransport(proxy_for(str(self._url)), _LIMITS)
+            pool = self._pool
             self._users += 1
         try:
-            yield client
+            yield pool
         finally:
             with self._lock:
                 self._users -= 1
                 self._close_unused()
 
     @asynccontextmanager
-    async def _loop_client(self) -> AsyncIterator[httpx2.AsyncClient]:
-        """The running loop's own client, for one request: connections cannot move from loop to loop."""
+    async def _loop_pool(self) -> AsyncIterator[ClosingTransport]:
+        """The running loop's own pool, for one request: connections cannot move from loop to loop."""
         self._leave_to_parent()
         self._check_open()
         loop = anyio.lowlevel.current_token()
         if loop not in self._loops:
-            transport = ClosingTransport(proxy_for(self._url), _LIMITS)
-            client = httpx2.AsyncClient(transport=transport, **self._settings())
+            pool = ClosingTransport(proxy_for(str(self._url)), _LIMITS)
             for old in [old for old in list(self._loops) if _is_closed(old)]:
                 # A loop that was closed without shutdown_asyncgens: its sockets go with the last reference.
                 del self._loops[old]
-            kept = self._loops[loop] = _LoopClient(client, _keep(weakref.ref(self), loop, client))
+            kept = self._loops[loop] = _LoopPool(pool, _keep(weakref.ref(self), loop, pool))
             await anext(kept.keeper)
         kept = self._loops[loop]
         kept.users += 1
         try:
-            yield kept.client
+            yield kept.pool
         finally:
             kept.users -= 1
             if self._closed and not kept.users:
@@ -164,27 +179,10 @@ class HTTPTransport:
         if self._closed:
             raise ConfigurationError("This provider is closed. Make a new one.")
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "auth": self._auth,
-            # The deadline of each request holds, over all its phases.
-            "timeout": None,
-            "follow_redirects": False,
-            # Proxies and certificates have been read from it already.
-            "trust_env": False,
-            "headers": {
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-                # Base64 hardly shrinks, and what is not compressed cannot be a bomb.
-                "Accept-Encoding": "identity",
-                "User-Agent": "mrlclient",
-            },
-        }
-
     def __del__(self) -> None:
         # Not closed by the user: no reason to leave an open socket to the collector.
-        if self._client is not None and self._pid == os.getpid():
-            self._client.close()
+        if self._pool is not None and self._pid == os.getpid():
+            self._pool.close()
 
     def close(self) -> None:
         self._leave_to_parent()
@@ -193,9 +191,9 @@ class HTTPTransport:
             self._close_unused()
 
     def _close_unused(self) -> None:
-        if self._closed and not self._users and self._client is not None:
-            self._client.close()
-            self._client = None
+        if self._closed and not self._users and self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     async def aclose(self) -> None:
         self.close()
@@ -204,8 +202,8 @@ class HTTPTransport:
             await kept.keeper.aclose()
 
 
-async def _keep(owner: weakref.ref[HTTPTransport], loop: object, client: httpx2.AsyncClient) -> AsyncGenerator[None]:
-    """Closes a loop's client when the loop ends, or when the transport is collected."""
+async def _keep(owner: weakref.ref[HTTPTransport], loop: object, pool: ClosingTransport) -> AsyncGenerator[None]:
+    """Closes a loop's pool when the loop ends, or when the transport is collected."""
     try:
         yield
     finally:
@@ -213,7 +211,7 @@ async def _keep(owner: weakref.ref[HTTPTransport], loop: object, client: httpx2.
         if transport is not None:
             transport._loops.pop(loop, None)
         with anyio.CancelScope(shield=True):
-            await client.aclose()
+            await pool.aclose()
 
 
 def _is_closed(token: object) -> bool:
@@ -221,8 +219,12 @@ def _is_closed(token: object) -> bool:
     return asked is not None and asked()
 
 
-def _content(request: Request) -> bytes:
-    return json.dumps(request.body, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+def _mapping(response: httpx2.Response) -> dict[str, str]:
+    """The headers, with names in lower case: many are looked for, and few are there."""
+    headers: dict[str, str] = {}
+    for name, value in response.headers.multi_items():
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 def _is_certificate_failure(failure: BaseException) -> bool:

@@ -72,7 +72,6 @@ def test_what_is_sent(provider, model, options, call, url, body, width, httpx2_m
         "accept": "application/json",
         "accept-encoding": "identity",
         "user-agent": "mrlclient",
-        "connection": "keep-alive",
     }
     wanted = ROW[: embedder.dimensions]
     np.testing.assert_allclose(result[0], wanted / np.linalg.norm(wanted), rtol=1e-5)

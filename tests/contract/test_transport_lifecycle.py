@@ -52,7 +52,7 @@ def test_closed_in_the_middle_of_another_threads_request():
         thread.join(5)
         assert [reply.status for reply in replies] == [200]
         assert gate.gone.wait(5)
-        assert transport._client is None
+        assert transport._pool is None
         assert server.accepted == 1
 
 
@@ -126,7 +126,7 @@ def test_closed_in_the_middle_of_another_threads_retry(emulator):
     embedder.close()
     thread.join(5)
     assert len(failures) == 1
-    assert embedder._engine.documents.main.provider._transport._client is None
+    assert embedder._engine.documents.main.provider._transport._pool is None
     assert len(emulator.requests) == 1
 
 
