@@ -13,6 +13,10 @@ from mrlclient.providers._exchange import Reply, Request
 _MAX_ERROR_BODY = 64 * 1024
 
 
+#: Bytes that are read at once anyway.
+_FEW = 64 * 1024
+
+
 class Body:
     """Collects a body. Where its bound is hit the rest is not read: the connection has to be dropped.
 
@@ -27,6 +31,7 @@ class Body:
         self._is_error = status != 200
         self._limit = _MAX_ERROR_BODY if self._is_error else request.max_response_bytes
         self._chunks: list[bytes] = []
+        self._whole: bytearray | None = None
         self._size = 0
         if headers.get("content-encoding", "identity").lower() != "identity":
             if self._is_error:
@@ -35,14 +40,28 @@ class Body:
                 return
             raise self._unusable("it is compressed, though identity was asked for")
         announced = headers.get("content-length", "")
-        if not self._is_error and announced.isdecimal() and int(announced) > self._limit:
+        if self._is_error or not announced.isdecimal():
+            return
+        if int(announced) > self._limit:
             raise self._too_long()
+        if int(announced) > _FEW:
+            # Filled in place: chunks that are kept until the end would take the memory twice, and another copy.
+            self._whole = bytearray(int(announced))
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is known to take several reads."""
+        return self._whole is not None
 
     def add(self, chunk: bytes) -> bool:
         """Takes a chunk; true where no more is wanted."""
-        if self._size <= self._limit:
-            self._chunks.append(chunk)
+        begin = self._size
+        if begin <= self._limit:
             self._size += len(chunk)
+            if self._whole is None:
+                self._chunks.append(chunk)
+            else:
+                self._whole[begin : self._size] = chunk
         return self._size > self._limit
 
     def reply(self) -> Reply:
@@ -53,7 +72,10 @@ class Body:
         """
         if not self._is_error and self._size > self._limit:
             raise self._too_long()
-        return Reply(self._status, self._headers, b"".join(self._chunks))
+        if self._whole is None:
+            return Reply(self._status, self._headers, b"".join(self._chunks))
+        del self._whole[self._size :]
+        return Reply(self._status, self._headers, self._whole)
 
     def _too_long(self) -> ResponseContractError:
         return self._unusable(f"it is longer than {self._limit} bytes")

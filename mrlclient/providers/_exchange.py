@@ -28,7 +28,7 @@ class Reply:
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
-    body: bytes | Mapping[str, Any] = field(repr=False)
+    body: bytes | bytearray | Mapping[str, Any] = field(repr=False)
 
 
 class Transport(Protocol):

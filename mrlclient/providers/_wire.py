@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _NUMBERS = {int, float}
 
 
-def decode_embeddings(body: bytes | Mapping[str, Any], count: int, provider: str) -> Answer:
+def decode_embeddings(body: bytes | bytearray | Mapping[str, Any], count: int, provider: str) -> Answer:
     """The vectors of an answer, put into the order of its `index` fields.
 
     Args:
@@ -31,7 +31,7 @@ def decode_embeddings(body: bytes | Mapping[str, Any], count: int, provider: str
         ResponseContractError: If the answer does not hold exactly one readable vector for each index, all of one width.
     """
     try:
-        return _decode(_parse(body) if isinstance(body, bytes) else body, count, provider)
+        return _decode(body if isinstance(body, Mapping) else _parse(body), count, provider)
     except _UnusableError as problem:
         reason = str(problem)
     raise ResponseContractError(
@@ -43,7 +43,7 @@ class _UnusableError(Exception):
     """Why an answer cannot be used."""
 
 
-def _parse(body: bytes) -> Any:
+def _parse(body: bytes | bytearray) -> Any:
     def refuse_constant(name: str) -> float:
         raise _UnusableError(f"{name} is not JSON")
 

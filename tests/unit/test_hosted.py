@@ -185,7 +185,7 @@ def test_a_key_of_a_variable_that_is_named(kind, model, monkeypatch):
     monkeypatch.setenv("GATEWAY_KEY", " sk-gateways\n")
     provider = kind(model, api_key_env="GATEWAY_KEY", base_url="https://gateway.example/v1")
     assert url_of(provider) == "https://gateway.example/v1/embeddings"
-    assert provider._transport._auth._key.reveal() == "sk-gateways"
+    assert provider._transport._key.reveal() == "sk-gateways"
     assert url_of(kind(model, api_key_env="GATEWAY_KEY")) == url_of(kind(model))
     with pytest.raises(ConfigurationError, match="not both"):
         kind(model, api_key="sk-canary-key", api_key_env="GATEWAY_KEY")
