@@ -30,9 +30,9 @@ _TOKENIZER = "tokenizer.json"
 #: What the graph may ask for.
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
-#: Tokens computed at once, padding included: one text of full length, whose attention costs memory by its square, or as
-#: many shorter ones. Larger ones were measured to be slower: what lies between two layers leaves the processor's cache.
-_RECTANGLE = 2048
+#: Tokens computed at once, padding included; a longer text goes alone: attention costs memory by the square of length.
+#: Larger ones were measured to cost more: more padding, and what lies between two layers leaves the processor's cache.
+_RECTANGLE = 1024
 
 
 @dataclass(frozen=True, slots=True)
