@@ -122,7 +122,7 @@ def main() -> None:
     with Embedder(WordLlama()) as words, Embedder(Nomic(model_path=TINY_NOMIC), truncate_input=True) as nomic:
         same(words.embed(some).embeddings, package.embed(some, norm=True), 1e-5)
         same(nomic.embed(some).embeddings, plain(some), 1e-4)
-        tokens = nomic.embed(some).usage.tokens
+        tokens = nomic.embed(some).usage.tokens or 1
         many = compare(lambda: words.embed(texts), lambda: package.embed(texts, norm=True))
         one = compare(lambda: words.embed(QUERY), lambda: package.embed(QUERY, norm=True), SINGLE_CALLS)
         batches = compare(lambda: nomic.embed(some), lambda: plain(some))
