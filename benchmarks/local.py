@@ -15,6 +15,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,12 @@ def package_wordllama() -> Any:
     package = find_spec("wordllama")
     if package is None or not package.submodule_search_locations:
         raise SystemExit("wordllama is not installed: pip install 'mrlclient[wordllama]'")
-    from wordllama.inference import WordLlamaInference
-
+    inference = import_module("wordllama.inference")
     logging.getLogger("wordllama").setLevel(logging.WARNING)
     folder = Path(package.submodule_search_locations[0])
     table = load_file(folder / "weights/l2_supercat_256.safetensors")["embedding.weight"]
     tokenizer = Tokenizer.from_file(str(folder / "tokenizers/l2_supercat_tokenizer_config.json"))
-    return WordLlamaInference(table, tokenizer)
+    return inference.WordLlamaInference(table, tokenizer)
 
 
 def plain_nomic() -> Callable[[list[str]], Matrix]:
@@ -96,7 +96,7 @@ def plain_nomic() -> Callable[[list[str]], Matrix]:
             ids = np.array([encoding.ids for encoding in encodings])
             mask = np.array([encoding.attention_mask for encoding in encodings])
             feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-            hidden = session.run(None, feeds)[0]
+            hidden: Any = session.run(None, feeds)[0]
             pooled.append((hidden * mask[:, :, None].astype(np.float32)).sum(axis=1) / mask.sum(axis=1, keepdims=True))
         return truncate_dimensions(np.concatenate(pooled).astype(np.float32), 768, center=True)
 
