@@ -6,6 +6,7 @@ also configures logging. So the two files are found and read here, and the packa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _WEIGHTS = "weights/l2_supercat_256.safetensors"
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
+
+#: Rows gathered at once, a KiB each: a text of any length takes no more memory.
+_PIECE = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class WordLlama(LocalProvider):
 
     @property
     def packing(self) -> Packing:
-        # The gathered rows of a batch, a KiB a token, stay below 256 MiB.
+        # Enough for the tokenizer's threads, and what it tells of the tokens stays below some dozen MiB.
         return Packing(max_inputs=1024, max_tokens=1 << 18, serial=True)
 
     def load(self) -> _Model:
@@ -89,13 +93,22 @@ class WordLlama(LocalProvider):
 
     def compute(self, model: _Model, batch: Batch) -> LocalReply:
         encodings = model.tokenizer.encode_batch_fast(list(batch.texts), add_special_tokens=False)
-        lengths = np.array([len(encoding.ids) for encoding in encodings])
-        ids = np.concatenate([encoding.ids for encoding in encodings])
-        starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-        if len(batch.texts) == 1:
-            # Of any length: gathered a piece at a time.
-            pieces = (ids[at : at + (1 << 16)] for at in range(0, len(ids), 1 << 16))
-            sums = sum(np.add.reduceat(model.table[piece], [0], axis=0) for piece in pieces)
-        else:
-            sums = np.add.reduceat(model.table[ids], starts, axis=0)
-        return LocalReply(sums / lengths[:, None].astype(np.float32), int(lengths.sum()))
+        vectors = np.empty((len(encodings), model.table.shape[1]), dtype=np.float32)
+        tokens = 0
+        for row, encoding in zip(vectors, encodings, strict=True):
+            ids = encoding.ids
+            write_mean(model.table, ids, row)
+            tokens += len(ids)
+        return LocalReply(vectors, tokens)
+
+
+def write_mean(table: NDArray[np.float32], ids: Sequence[int], out: NDArray[np.float32]) -> None:
+    """Writes the mean of the table's rows of these ids: (V, D), at least one id -> (D,).
+
+    A text at a time: its rows are summed while they are in the processor's cache, and a vector does not depend on the
+    other texts of the batch.
+    """
+    np.add.reduce(table.take(ids[:_PIECE], axis=0), axis=0, out=out)
+    for start in range(_PIECE, len(ids), _PIECE):
+        out += np.add.reduce(table.take(ids[start : start + _PIECE], axis=0), axis=0)
+    out /= len(ids)

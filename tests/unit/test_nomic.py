@@ -2,15 +2,20 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
+import pickle
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mrlclient import ConfigurationError, Embedder, InputError, MissingExtraError, Nomic
+from mrlclient.providers.nomic import rectangles
 from mrlclient.vectors import truncate_dimensions
 from tests.conftest import TINY_NOMIC
 
@@ -58,6 +63,41 @@ def test_a_batch_equals_its_texts_one_by_one_and_keeps_the_order(embedder):
     batch = embedder.embed(texts)
     for i in (0, 1, 2, 3, 4, 5, 117):
         np.testing.assert_allclose(batch[i], embedder.embed([texts[i]])[0], atol=1e-5)
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=50), st.integers(1, 300))
+def test_rectangles_hold_each_row_once_within_the_bound(lengths, bound):
+    lengths = np.array(lengths)
+    parts = list(rectangles(lengths, bound))
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(lengths)))
+    assert all(len(part) == 1 or lengths[part].max() * len(part) <= bound for part in parts)
+    # Of like length: no part reaches into another. And none would have taken the next row as well.
+    for part, following in itertools.pairwise(parts):
+        assert lengths[part].max() <= lengths[following].min()
+        assert lengths[following[0]] * (len(part) + 1) > bound
+
+
+def test_lengths_that_bytes_do_not_tell_are_padded_by_tokens(embedder):
+    """As many bytes, but one token or a hundred: in several rectangles, and back in order."""
+    texts = [text for n in range(40) for text in (f"the{n} " * 25, "x" * 100 + str(n))]
+    batch = embedder.embed(texts)
+    for i in (0, 1, 38, 39, 78, 79):
+        alone = embedder.embed([texts[i]])
+        np.testing.assert_allclose(batch[i], alone[0], atol=1e-5)
+    assert batch.usage.tokens == sum(embedder.embed([text]).usage.tokens for text in texts)
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, 1.5, "2"])
+def test_threads_that_are_no_number_of_threads(threads):
+    with pytest.raises(ConfigurationError, match="threads must be a positive whole number"):
+        Nomic(model_path=TINY_NOMIC, threads=threads)
+
+
+def test_threads_go_along_to_another_process_and_change_nothing(embedder):
+    provider = pickle.loads(pickle.dumps(Nomic(model_path=TINY_NOMIC, threads=2)))
+    assert provider._threads == 2
+    with Embedder(provider) as other:
+        np.testing.assert_allclose(other.embed_query("a"), embedder.embed_query("a"), atol=1e-6)
 
 
 def test_differs_from_a_slice_without_the_layer_norm(embedder):

@@ -1,10 +1,14 @@
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mrlclient import Embedder, MissingExtraError
+from mrlclient.providers.wordllama import write_mean
 
 TEXTS = ["the cat sat on the mat", "Zażółć gęślą jaźń 東京 🙂", "x", "a longer text about storage and latency " * 30]
 
@@ -70,3 +74,35 @@ def test_one_text_of_any_length_is_read_a_piece_at_a_time():
     assert long.usage.tokens > 1 << 16
     with Embedder() as embedder:
         assert long[0] @ embedder.embed_query("word other thing word other thing") > 0.99
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 19), min_size=1, max_size=40), st.integers(1, 7))
+def test_a_mean_is_that_of_the_naive_loop(ids, piece):
+    table = np.random.default_rng(0).standard_normal((20, 8), dtype=np.float32)
+    out = np.full(8, np.nan, dtype=np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mrlclient.providers.wordllama._PIECE", piece)
+        write_mean(table, ids, out)
+    naive = sum(table[i].astype(np.float64) for i in ids) / len(ids)
+    np.testing.assert_allclose(out, naive, atol=1e-5)
+
+
+def test_a_vector_does_not_depend_on_the_other_texts():
+    texts = [f"{n} parcels of {'very ' * (n % 13)}light goods" for n in range(300)]
+    with Embedder() as embedder:
+        together = embedder.embed(texts)
+        alone = [embedder.embed([text]) for text in texts[:20]]
+    for i, one in enumerate(alone):
+        np.testing.assert_allclose(together[i], one[0], atol=1e-6)
+    assert sum(one.usage.tokens for one in alone) == sum(tokens_of(texts[:20]))
+
+
+def tokens_of(texts):
+    """Counted by a tokenizer of its own, one text after the other."""
+    from tokenizers import Tokenizer
+
+    folder = find_spec("wordllama").submodule_search_locations[0]
+    tokenizer = Tokenizer.from_file(f"{folder}/tokenizers/l2_supercat_tokenizer_config.json")
+    tokenizer.no_padding()
+    return [len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts]
