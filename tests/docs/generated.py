@@ -244,6 +244,7 @@ _EXTRA_USES = {
     "parquet": "`mrlclient cache export` to Parquet",
     "otel": "OpenTelemetry spans and metrics",
     "cli": "the command `mrlclient`",
+    "fast": "answers are decoded in less time",
 }
 
 
