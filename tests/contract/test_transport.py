@@ -281,17 +281,26 @@ threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
 signal.signal(signal.SIGINT, signal.default_int_handler)
 started = time.monotonic()
 try:
-    e.embed([f"text {i}" for i in range(2048 * 3)])
+    e.embed([f"text {i}" for i in range(COUNT)])
 except KeyboardInterrupt:
     print(time.monotonic() - started)
 """
 
 
+@pytest.mark.parametrize("count", [1, 2048 * 3], ids=["in the calling thread", "in threads"])
 @pytest.mark.parametrize("fault", [Fault(delay=20, times=9), Fault(status=429, headers={"retry-after": "20"}, times=9)])
-def test_an_interrupt_waits_for_no_request_under_way(fault, emulator):
+def test_an_interrupt_waits_for_no_request_under_way(fault, count, emulator):
     emulator.faults.append(fault)
-    run = script(INTERRUPTED, emulator)
+    run = script(f"COUNT = {count}\n{INTERRUPTED}", emulator)
     assert 0.5 < float(run.stdout) < 2.5, run.stderr
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("call", ["e.embed_query('a')", "import asyncio; asyncio.run(e.aembed_query('a'))"], ids=FACES)
+def test_a_process_may_end_right_after_a_call(call, emulator):
+    """Nothing of a transport outlives the interpreter, and stumbles over its end."""
+    run = script(call, emulator)
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_a_failure_waits_for_no_other_batch(emulator):

@@ -152,29 +152,6 @@ def test_closed_in_the_middle_of_another_tasks_retry(loop, emulator):
     assert len(emulator.requests) == 1
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_cancelled_connection_attempt_leaves_no_socket(loop):
-    """While TLS is agreed on: an unclosed socket would be a warning, and so an error."""
-    gone = threading.Event()
-
-    def never_answers(server, connection):
-        while connection.recv(65536):
-            pass
-        gone.set()
-
-    async def main(url):
-        transport = transport_to(url)
-        with anyio.move_on_after(0.2) as scope:
-            await transport.asend(REQUEST)
-        assert scope.cancelled_caught
-        gc.collect()
-        assert await anyio.to_thread.run_sync(gone.wait, 2)
-        await transport.aclose()
-
-    with raw_server(never_answers) as server:
-        anyio.run(main, f"https://127.0.0.1:{server.port}", backend=loop)
-
-
 def test_trio_tells_of_a_provider_that_nobody_closed():
     """In a running loop: it is collected with a warning, as anything that should have been closed; its socket goes."""
     gate = Gate()
