@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, get_args
 
@@ -11,6 +11,7 @@ import numpy as np
 from mrlclient.dimensions import Resolution
 from mrlclient.errors import ConfigurationError, InputError
 from mrlclient.models import InputType, ModelSpec, Task
+from mrlclient.tokens import Sizes, TokenEstimator, token_bound
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,13 +19,12 @@ if TYPE_CHECKING:
 #: Rows of a plan: those of its own batches follow one another.
 Rows: TypeAlias = "range | NDArray[np.intp]"
 
-#: Tokens that a provider may add to a text: its prompt and its special tokens.
-_PROMPT_ALLOWANCE = 32
-
 
 @dataclass(frozen=True, slots=True)
 class Packing:
     """How a provider wants its batches.
+
+    A text that exceeds a bound by itself goes alone.
 
     Attributes:
         max_inputs: Texts in one batch.
@@ -32,12 +32,26 @@ class Packing:
         padded: The batch is computed as a rectangle: texts of like length go together, and a batch counts as its
             longest text times its number of texts.
         serial: One batch at a time: the work of one already takes all cores.
+        estimated: Tokens are estimated, because a request with too many is refused with the scope `"size"`, and then
+            halved. Otherwise they are taken for as many as they can be, a token a byte.
+        max_request_bytes: Bytes of texts in one batch; None for no bound.
+        max_answer_bytes: Bytes of vectors in its answer, as base64; None for no bound.
     """
 
     max_inputs: int
     max_tokens: int | None = None
     padded: bool = False
     serial: bool = False
+    estimated: bool = False
+    max_request_bytes: int | None = None
+    max_answer_bytes: int | None = None
+
+    def most_inputs(self, width: int) -> int:
+        """Texts in one batch whose vectors have this many dimensions."""
+        if self.max_answer_bytes is None:
+            return self.max_inputs
+        # 4 bytes a number, and 4 characters for every 3 bytes begun.
+        return min(self.max_inputs, max(1, self.max_answer_bytes // (4 * -(-4 * width // 3))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +87,7 @@ class Plan:
         rows: (n,) row of each given text in `texts`.
         truncate_input: Whether an over-long text may be cut.
         packing: How batches are packed.
-        sizes: For each of `texts`, tokens that it cannot exceed.
+        sizes: How large each of `texts` is.
     """
 
     spec: ModelSpec
@@ -85,16 +99,60 @@ class Plan:
     rows: NDArray[np.intp] = field(repr=False)
     truncate_input: bool
     packing: Packing
-    sizes: Sequence[int] = field(repr=False)
+    sizes: Sizes = field(repr=False)
 
-    def batches(self, wanted: Sequence[int] | NDArray[np.intp] | None = None) -> list[Batch]:
-        """Batches of the texts in these rows; of all texts by default."""
-        if wanted is None:
-            runs = list(_pack(self.sizes, self.packing))
-            return [self.batch(range(start, stop)) for start, stop in runs]
-        rows = np.asarray(wanted, dtype=np.intp)
-        runs = list(_pack([self.sizes[row] for row in rows], self.packing))
-        return [self.batch(rows[start:stop]) for start, stop in runs]
+    def batches(
+        self, wanted: Sequence[int] | NDArray[np.intp] | None = None, estimator: TokenEstimator | None = None
+    ) -> Iterator[Batch]:
+        """Batches of the texts in these rows; of all texts by default.
+
+        Each is made when it is asked for, by what the estimator knows by then.
+        """
+        rows: Rows = range(len(self.texts)) if wanted is None else np.asarray(wanted, dtype=np.intp)
+        start = 0
+        for stop in self._stops(rows, estimator or TokenEstimator()):
+            yield self.batch(rows[start:stop])
+            start = stop
+
+    def used(self, rows: Rows, estimator: TokenEstimator) -> float:
+        """Which part of a batch's bounds these rows use: of the one that is the nearest."""
+        packing, load, parts = self.packing, self.sizes.load(rows), list[float]()
+        if packing.max_tokens is not None:
+            parts.append(float(estimator.careful() @ load) / packing.max_tokens)
+        if packing.max_request_bytes is not None:
+            parts.append(sum(load) / packing.max_request_bytes)
+        return max(parts, default=1.0)
+
+    def _stops(self, rows: Rows, estimator: TokenEstimator) -> Iterator[int]:
+        """Where batches of these rows end, each decided when it is asked for."""
+        count, packing = len(rows), self.packing
+        most = packing.most_inputs(self.resolution.received)
+        if count <= 1:
+            yield from range(1, count + 1)
+            return
+        bounds = self.sizes.bounds
+        sizes = bounds[rows.start : rows.stop] if isinstance(rows, range) else [bounds[row] for row in rows.tolist()]
+        if packing.padded:
+            yield from _padded_stops(sizes, packing)
+            return
+        # Sums up to each row, so that a batch is found by a search.
+        surely = np.cumsum([0, *sizes])
+        kinds: NDArray[np.float64] | None = None
+        start = 0
+        while start < count:
+            share = estimator.share
+            stop = min(start + most, count, _reach(surely, start, packing.max_request_bytes, share))
+            if packing.max_tokens is not None and surely[stop] - surely[start] > packing.max_tokens * share:
+                reached = _reach(surely, start, packing.max_tokens, share)
+                if packing.estimated:
+                    if kinds is None:
+                        loads = self.sizes.loads
+                        kinds = loads[rows.start : rows.stop] if isinstance(rows, range) else loads[rows]
+                    likely = np.concatenate([[0.0], np.cumsum(kinds[start:stop] @ estimator.careful())])
+                    reached = max(reached, start + _reach(likely, 0, packing.max_tokens, share))
+                stop = min(stop, reached)
+            start = max(stop, start + 1)
+            yield start
 
     def batch(self, rows: Rows) -> Batch:
         """One batch of the texts in these rows, whatever their size."""
@@ -116,7 +174,7 @@ class Plan:
         if prompt != self.prompt:
             texts = [prompt + text[len(self.prompt) :] for text in texts]
             longer = len(prompt.encode("utf-8")) - len(self.prompt.encode("utf-8"))
-            sizes = [size + longer for size in sizes]
+            sizes = Sizes(texts, [size + longer for size in sizes.bounds])
         return replace(
             self,
             spec=spec,
@@ -149,13 +207,14 @@ def make_plan(
     given = _checked_texts(texts)
     distinct = list(dict.fromkeys(given))
     # The allowance covers a provider's own prompt; one that is put here is counted.
-    sizes = [token_bound(text) + len(prompt.encode("utf-8")) for text in distinct]
+    bounds = [token_bound(text) + len(prompt.encode("utf-8")) for text in distinct]
     if packing.padded:
-        order = sorted(range(len(distinct)), key=sizes.__getitem__)
-        distinct, sizes = [distinct[i] for i in order], [sizes[i] for i in order]
+        order = sorted(range(len(distinct)), key=bounds.__getitem__)
+        distinct, bounds = [distinct[i] for i in order], [bounds[i] for i in order]
     row_of = {text: row for row, text in enumerate(distinct)}
     rows = np.fromiter((row_of[text] for text in given), dtype=np.intp, count=len(given))
     prompted = [prompt + text for text in distinct] if prompt else distinct
+    sizes = Sizes(prompted, bounds)
     return Plan(spec, resolution, role, task, prompt, prompted, rows, truncate_input, packing, sizes)
 
 
@@ -212,20 +271,21 @@ def _checked_texts(texts: Iterable[str]) -> list[str]:
     return [text if type(text) is str else str.__str__(text) for text in given]
 
 
-def token_bound(text: str) -> int:
-    """Tokens that a text cannot exceed: a tokenizer that works on bytes makes at most one of each."""
-    return (len(text) if text.isascii() else len(text.encode("utf-8"))) + _PROMPT_ALLOWANCE
+def _reach(sums: NDArray[np.float64] | NDArray[np.intp], start: int, bound: int | None, share: float) -> int:
+    """How far a batch gets from a row on within a bound."""
+    if bound is None:
+        return len(sums) - 1
+    return int(np.searchsorted(sums, sums[start] + bound * share, side="right")) - 1
 
 
-def _pack(sizes: Sequence[int], packing: Packing) -> Iterable[tuple[int, int]]:
-    """Cuts a row of sizes into runs that keep the packing's bounds; one that is too large alone goes alone."""
-    start = total = 0
+def _padded_stops(sizes: Sequence[int], packing: Packing) -> Iterator[int]:
+    """Where batches end that are computed as rectangles: they come sorted, so the last text is the longest."""
+    start = 0
     for i, size in enumerate(sizes):
-        grown = size * (i - start + 1) if packing.padded else total + size
+        grown = size * (i - start + 1)
         full = i - start >= packing.max_inputs or (packing.max_tokens is not None and grown > packing.max_tokens)
         if full and i > start:
-            yield start, i
-            start, total = i, 0
-        total += size
+            yield i
+            start = i
     if start < len(sizes):
-        yield start, len(sizes)
+        yield len(sizes)

@@ -37,6 +37,10 @@ _BYTES_PER_NUMBER = 24
 #: Bytes of an answer around its numbers, for each vector.
 _BYTES_PER_VECTOR = 256
 
+#: Bytes of texts in a request, and of vectors in its answer, at most: larger ones cost more memory than they save time.
+#: 2,048 vectors of 1,536 dimensions fit exactly. No vendor says how many bytes a request may have.
+_MAX_BODY = 1 << 24
+
 _PLACE = re.compile(r"\[\d+\]| at index \d+")
 
 
@@ -69,6 +73,13 @@ class HostedProvider(Provider):
         super().__init__(model)
         # The model's name as the server knows it.
         self._served_name = self.spec.name
+        self._packing = Packing(
+            self.spec.max_inputs or self.default_max_inputs,
+            self.spec.max_request_tokens,
+            estimated=True,
+            max_request_bytes=_MAX_BODY,
+            max_answer_bytes=_MAX_BODY,
+        )
         if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
         if api_key_env is not None and (key is not None or not isinstance(api_key_env, str)):
@@ -163,7 +174,7 @@ class HostedProvider(Provider):
 
     @property
     def packing(self) -> Packing:
-        return Packing(self.spec.max_inputs or self.default_max_inputs, self.spec.max_request_tokens)
+        return self._packing
 
     def encode(self, batch: Batch) -> Request:
         body = {"model": self._served_name, "input": list(batch.texts), "encoding_format": "base64"}

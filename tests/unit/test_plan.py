@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from mrlclient import InputError, ModelSpec
 from mrlclient.dimensions import resolve
 from mrlclient.models import find_model
-from mrlclient.plan import Packing, make_plan, token_bound
+from mrlclient.plan import Packing, make_plan
+from mrlclient.tokens import token_bound
 
 SPEC = find_model("wordllama:l2-supercat-256")
 NOMIC = find_model("nomic:nomic-embed-text-v1.5")
