@@ -207,12 +207,16 @@ def make_plan(
     given = _checked_texts(texts)
     distinct = list(dict.fromkeys(given))
     # The allowance covers a provider's own prompt; one that is put here is counted.
-    bounds = [token_bound(text) + len(prompt.encode("utf-8")) for text in distinct]
+    added = len(prompt.encode("utf-8")) if prompt else 0
+    bounds = [bound + added for bound in map(token_bound, distinct)]
     if packing.padded:
         order = sorted(range(len(distinct)), key=bounds.__getitem__)
         distinct, bounds = [distinct[i] for i in order], [bounds[i] for i in order]
-    row_of = {text: row for row, text in enumerate(distinct)}
-    rows = np.fromiter((row_of[text] for text in given), dtype=np.intp, count=len(given))
+    if len(distinct) == len(given) and not packing.padded:
+        rows = np.arange(len(given), dtype=np.intp)
+    else:
+        row_of = {text: row for row, text in enumerate(distinct)}
+        rows = np.fromiter(map(row_of.__getitem__, given), dtype=np.intp, count=len(given))
     prompted = [prompt + text for text in distinct] if prompt else distinct
     sizes = Sizes(prompted, bounds)
     return Plan(spec, resolution, role, task, prompt, prompted, rows, truncate_input, packing, sizes)
@@ -249,6 +253,10 @@ def _checked_texts(texts: Iterable[str]) -> list[str]:
         raise InputError(f"Pass a list of texts, not {type(texts).__name__}.") from None
     # An error of the caller's own generator is the caller's to see.
     given = list(iterator)
+    # Nearly always it is so, and told without a step of Python a text.
+    plain = set(map(type, given)) <= {str} and all(given) and all(map(str.isascii, given))
+    if plain and not any(map(str.isspace, given)):
+        return given
     for index, text in enumerate(given):
         if not isinstance(text, str):
             raise InputError(f"Text {index} is {type(text).__name__}, not a string.", index=index)

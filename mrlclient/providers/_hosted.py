@@ -7,7 +7,7 @@ import math
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -22,6 +22,7 @@ from mrlclient.limits import Quota, Window, parse_quota
 from mrlclient.models import ModelSpec
 from mrlclient.operations import Answer
 from mrlclient.plan import Batch, Packing
+from mrlclient.providers._counting import TokenCounter, checked_counts
 from mrlclient.providers._credentials import Secret, check_base_url
 from mrlclient.providers._exchange import Reply, Request, Transport
 from mrlclient.providers._http import HTTPTransport
@@ -69,8 +70,13 @@ class HostedProvider(Provider):
         base_url: str | None,
         timeout: float,
         client: Any,
+        count_tokens: TokenCounter | None,
     ) -> None:
         super().__init__(model)
+        if not (count_tokens is None or callable(count_tokens)):
+            raise ConfigurationError("count_tokens must be a function from a list of texts to the tokens of each.")
+        self._counter = self._find_counter() if count_tokens is None else count_tokens
+        self.counts_tokens = self._counter is not None
         # The model's name as the server knows it.
         self._served_name = self.spec.name
         self._packing = Packing(
@@ -85,6 +91,7 @@ class HostedProvider(Provider):
         if api_key_env is not None and (key is not None or not isinstance(api_key_env, str)):
             raise ConfigurationError("Pass api_key, or api_key_env with the name of an environment variable, not both.")
         self._settings: dict[str, Any] = {"api_key_env": api_key_env, "base_url": base_url, "timeout": timeout}
+        self._settings["count_tokens"] = count_tokens
         self._kept_here = "client" if client is not None else "api_key" if key is not None else None
         if client is None:
             self._key = self._find_key(api_key_env, base_url) if key is None else key
@@ -139,6 +146,10 @@ class HostedProvider(Provider):
     def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
         """The message, the code and the parameter at fault in an error's body."""
 
+    def _find_counter(self) -> TokenCounter | None:
+        """A counter for the model's tokens, if this disk has one."""
+        return None
+
     def _refused_text(self, message: str) -> int | None:
         """Which text of the batch an error's message refuses, if it names one."""
         return None
@@ -182,6 +193,10 @@ class HostedProvider(Provider):
         # base64 takes at full width, and 100 KiB in all for one text of 1,536 dimensions.
         vector = self.spec.native_dimensions * _BYTES_PER_NUMBER + _BYTES_PER_VECTOR
         return Request(body | self._fields(batch), 65_536 + len(batch.texts) * vector)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        assert self._counter is not None
+        return checked_counts(self._counter, texts)
 
     def send(self, request: Request, timeout: float | None = None) -> Reply:
         return self._transport.send(request, timeout)
