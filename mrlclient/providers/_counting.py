@@ -1,4 +1,4 @@
-"""Counting tokens exactly, where a tokenizer is at hand: given by the caller, or found on this disk. Never downloaded."""
+"""Counting tokens exactly, where a tokenizer is given by the caller or found on this disk. None is downloaded."""
 
 from __future__ import annotations
 
