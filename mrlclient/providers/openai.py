@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mrlclient.models import ModelSpec, catalogue
@@ -62,7 +62,7 @@ class OpenAI(HostedProvider):
         timeout: float = 60.0,
         client: openai.OpenAI | openai.AsyncOpenAI | None = None,
         deployment: str | None = None,
-        count_tokens: TokenCounter | None = None,
+        count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
     ) -> None:
         key = hidden(api_key)
         # A frame shows its variables to whoever prints a traceback with them.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mrlclient.models import ModelSpec
 from mrlclient.plan import Batch
-from mrlclient.providers._counting import TokenCounter
 from mrlclient.providers._credentials import hidden
 from mrlclient.providers._exchange import Transport
 from mrlclient.providers._hosted import HostedProvider
@@ -61,7 +60,7 @@ class Voyage(HostedProvider):
         base_url: str | None = None,
         timeout: float = 60.0,
         client: Client | AsyncClient | None = None,
-        count_tokens: TokenCounter | None = None,
+        count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
     ) -> None:
         key = hidden(api_key)
         # A frame shows its variables to whoever prints a traceback with them.
