@@ -114,14 +114,14 @@ class Plan:
             yield self.batch(rows[start:stop])
             start = stop
 
-    def used(self, rows: Rows, estimator: TokenEstimator) -> float:
-        """Which part of a batch's bounds these rows use: of the one that is the nearest."""
+    def was_too_large(self, rows: Rows, estimator: TokenEstimator) -> None:
+        """Tells the estimator that these rows, sent as one batch, were refused for their size."""
         packing, load, parts = self.packing, self.sizes.load(rows), list[float]()
         if packing.max_tokens is not None:
             parts.append(float(estimator.careful() @ load) / packing.max_tokens)
         if packing.max_request_bytes is not None:
             parts.append(sum(load) / packing.max_request_bytes)
-        return max(parts, default=1.0)
+        estimator.refused(load, packing.max_tokens, max(parts, default=1.0))
 
     def _stops(self, rows: Rows, estimator: TokenEstimator) -> Iterator[int]:
         """Where batches of these rows end, each decided when it is asked for."""

@@ -153,19 +153,13 @@ def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows) -> Flow[tuple[Rows, Pr
         refused = error
     except ProviderError as error:
         if error.scope == "size" and plan.packing.estimated and len(batch.rows) > 1:
-            _too_large(endpoint, plan, batch)
+            plan.was_too_large(batch.rows, endpoint.estimator)
         raise
     finally:
         endpoint.under_way.discard(request)
     assert refused.index is not None
     call.fail(int(batch.rows[refused.index]), refused)
     return _both(np.delete(np.asarray(batch.rows), refused.index), rest), None
-
-
-def _too_large(endpoint: Endpoint, plan: Plan, batch: Batch) -> None:
-    """A request was refused for its size: the next ones are packed with more care."""
-    estimator, load = endpoint.estimator, plan.sizes.load(batch.rows)
-    estimator.refused(load, plan.packing.max_tokens, plan.used(batch.rows, estimator))
 
 
 def _both(first: Rows, second: Rows) -> Rows:

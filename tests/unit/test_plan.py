@@ -110,7 +110,7 @@ def test_batches_are_made_by_what_is_known_by_then():
     second = next(batches)
     assert 200 < len(first.rows) < 250
     assert 400 < len(second.rows) < 500
-    estimator.refused(plan.sizes.load(second.rows), 100_000, plan.used(second.rows, estimator))
+    plan.was_too_large(second.rows, estimator)
     assert len(next(batches).rows) == pytest.approx(len(second.rows) / 2, abs=2)
 
 
