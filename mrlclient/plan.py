@@ -143,13 +143,14 @@ class Plan:
             share = estimator.share
             stop = min(start + most, count, _reach(surely, start, packing.max_request_bytes, share))
             if packing.max_tokens is not None and surely[stop] - surely[start] > packing.max_tokens * share:
-                reached = _reach(surely, start, packing.max_tokens, share)
                 if packing.estimated:
                     if kinds is None:
                         loads = self.sizes.loads
                         kinds = loads[rows.start : rows.stop] if isinstance(rows, range) else loads[rows]
                     likely = np.concatenate([[0.0], np.cumsum(kinds[start:stop] @ estimator.careful())])
-                    reached = max(reached, start + _reach(likely, 0, packing.max_tokens, share))
+                    reached = start + _reach(likely, 0, packing.max_tokens, share)
+                else:
+                    reached = _reach(surely, start, packing.max_tokens, share)
                 stop = min(stop, reached)
             start = max(stop, start + 1)
             yield start

@@ -63,6 +63,16 @@ def test_few_requests_and_nothing_lost(make, texts, count, exact, at_first, refu
             assert statuses.count(400) <= bad
 
 
+def test_endpoints_of_one_model_learn_together():
+    with Emulator() as emulator, Emulator() as other:
+        with Embedder(openai(emulator), endpoints=[openai(other)], query_model=openai(other)) as embedder:
+            route, queries = embedder._engine.documents, embedder._engine.queries
+            first, second = route.endpoints
+            assert first.estimator is second.estimator is queries.main.estimator
+        with Embedder(openai(emulator)) as another:
+            assert another._engine.documents.main.estimator is not first.estimator
+
+
 @pytest.mark.parametrize("make", [openai, voyage])
 def test_a_given_count_refuses_before_any_request(make):
     asked = []

@@ -91,6 +91,18 @@ def test_the_margin_is_as_wide_as_answers_differ():
     assert margin(0.25, 0.3) > margin(0.25, 0.26) > margin(0.25)
 
 
+def test_more_than_expected_counts_sooner_than_less():
+    def after(rate):
+        estimator = TokenEstimator()
+        for _ in range(10):
+            estimator.learn(ENGLISH, 10_000)
+        estimator.learn(ENGLISH, round(40_000 * rate))
+        return estimator.expected(ENGLISH)
+
+    assert after(0.25 * 1.44) == pytest.approx(10_000 * 1.2, rel=1e-3)
+    assert after(0.25 / 1.44) == pytest.approx(10_000 / 1.44**0.2, rel=1e-3)
+
+
 def test_two_kinds_are_told_apart():
     estimator, random = TokenEstimator(), np.random.default_rng(1)
     for _ in range(100):
