@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from mrlclient.errors import AuthenticationError, MRLError, QuotaError
 from mrlclient.events import log_endpoint_back, log_endpoint_out
 from mrlclient.operations import Gate, Speaker
+from mrlclient.tokens import TokenEstimator
 
 #: Failures in a row after which an endpoint is taken out.
 _FAILURES = 3
@@ -74,6 +75,7 @@ class Endpoint:
         host: The host that is asked; None for what is computed here.
         port: Its port.
         gate: What bounds its requests; None for none.
+        estimator: What is known of its model's tokens; endpoints of one model share it.
         under_way: The requests that it has at the moment. A set, because a number would drift between threads.
     """
 
@@ -82,6 +84,7 @@ class Endpoint:
     gate: Gate | None = None
     host: str | None = None
     port: int | None = None
+    estimator: TokenEstimator = field(default_factory=TokenEstimator)
     under_way: set[object] = field(default_factory=set)
     health: Health = field(default_factory=Health)
 

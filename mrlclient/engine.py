@@ -18,7 +18,8 @@ from mrlclient.errors import ServerBehaviorWarning
 from mrlclient.flow import embed
 from mrlclient.models import InputType, Task
 from mrlclient.operations import Policy, Speaker
-from mrlclient.plan import Packing, make_plan, role_of
+from mrlclient.packing import Packing
+from mrlclient.plan import make_plan, role_of
 from mrlclient.quick import QuickLook
 from mrlclient.result import EmbeddingResult
 from mrlclient.telemetry import embedding_span, is_in_use

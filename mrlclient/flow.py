@@ -60,7 +60,8 @@ def _send_all(call: Call, wanted: NDArray[np.intp] | None) -> Flow[None]:
     """Sends for rows; for all of them by default."""
     plan = call.plan
     limit = 1 if plan.packing.serial else call.policy.max_concurrency
-    yield Gather([_embed_batch(call, batch) for batch in plan.batches(wanted)], limit)
+    batches = plan.batches(wanted, call.route.main.estimator)
+    yield Gather([_embed_batch(call, batch) for batch in batches], limit)
 
 
 def _embed_batch(call: Call, batch: Batch) -> Flow[None]:

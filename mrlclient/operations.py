@@ -11,7 +11,8 @@ from mrlclient.dimensions import OnNarrow
 from mrlclient.errors import MRLError
 from mrlclient.keys import Entry, Look
 from mrlclient.models import ModelSpec
-from mrlclient.plan import Batch, Packing
+from mrlclient.packing import Packing
+from mrlclient.plan import Batch
 from mrlclient.retry import RetryPolicy
 
 if TYPE_CHECKING:

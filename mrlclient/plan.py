@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, get_args
 
@@ -11,6 +11,8 @@ import numpy as np
 from mrlclient.dimensions import Resolution
 from mrlclient.errors import ConfigurationError, InputError
 from mrlclient.models import InputType, ModelSpec, Task
+from mrlclient.packing import Packing
+from mrlclient.tokens import Sizes, TokenEstimator, token_bound
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,27 +21,6 @@ if TYPE_CHECKING:
 Rows: TypeAlias = "range | NDArray[np.intp]"
 
 _ROLES = get_args(InputType)
-
-#: Tokens that a provider may add to a text: its prompt and its special tokens.
-_PROMPT_ALLOWANCE = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Packing:
-    """How a provider wants its batches.
-
-    Attributes:
-        max_inputs: Texts in one batch.
-        max_tokens: Tokens in one batch; None for no bound.
-        padded: The batch is computed as a rectangle: texts of like length go together, and a batch counts as its
-            longest text times its number of texts.
-        serial: One batch at a time: the work of one already takes all cores.
-    """
-
-    max_inputs: int
-    max_tokens: int | None = None
-    padded: bool = False
-    serial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +56,7 @@ class Plan:
         rows: Row of each given text in `texts`; a range where these are the given texts in their order.
         truncate_input: Whether an over-long text may be cut.
         packing: How batches are packed.
-        sizes: For each of `texts`, tokens that it cannot exceed.
+        sizes: How large each of `texts` is.
     """
 
     spec: ModelSpec
@@ -87,21 +68,25 @@ class Plan:
     rows: Rows = field(repr=False)
     truncate_input: bool
     packing: Packing
-    sizes: Sequence[int] = field(repr=False)
+    sizes: Sizes = field(repr=False)
 
     @property
     def kept_width(self) -> int:
         """Numbers of a kept vector that are needed: all where the recipe needs the mean over them."""
         return self.spec.native_dimensions if self.spec.is_centered else self.resolution.dimensions
 
-    def batches(self, wanted: Sequence[int] | NDArray[np.intp] | None = None) -> list[Batch]:
-        """Batches of the texts in these rows; of all texts by default."""
-        if wanted is None:
-            runs = list(_pack(self.sizes, self.packing))
-            return [self.batch(range(start, stop)) for start, stop in runs]
-        rows = np.asarray(wanted, dtype=np.intp)
-        runs = list(_pack([self.sizes[row] for row in rows], self.packing))
-        return [self.batch(rows[start:stop]) for start, stop in runs]
+    def batches(
+        self, wanted: Sequence[int] | NDArray[np.intp] | None = None, estimator: TokenEstimator | None = None
+    ) -> Iterator[Batch]:
+        """Batches of the texts in these rows; of all texts by default.
+
+        Each is made when it is asked for, by what the estimator knows by then.
+        """
+        rows: Rows = range(len(self.texts)) if wanted is None else np.asarray(wanted, dtype=np.intp)
+        start = 0
+        for stop in self.packing.stops(self.sizes, rows, self.resolution.received, estimator or TokenEstimator()):
+            yield self.batch(rows[start:stop])
+            start = stop
 
     def batch(self, rows: Rows) -> Batch:
         """One batch of the texts in these rows, whatever their size."""
@@ -123,7 +108,7 @@ class Plan:
         if prompt != self.prompt:
             texts = [prompt + text[len(self.prompt) :] for text in texts]
             longer = len(prompt.encode("utf-8")) - len(self.prompt.encode("utf-8"))
-            sizes = [size + longer for size in sizes]
+            sizes = Sizes(texts, [size + longer for size in sizes.bounds])
         return replace(
             self,
             spec=spec,
@@ -156,15 +141,17 @@ def make_plan(
     given = _checked_texts(texts)
     distinct = list(dict.fromkeys(given))
     # The allowance covers a provider's own prompt; one that is put here is counted.
-    sizes = [token_bound(text) + len(prompt.encode("utf-8")) for text in distinct]
+    added = len(prompt.encode("utf-8")) if prompt else 0
+    bounds = [bound + added for bound in map(token_bound, distinct)]
     if packing.padded:
-        order = sorted(range(len(distinct)), key=sizes.__getitem__)
-        distinct, sizes = [distinct[i] for i in order], [sizes[i] for i in order]
+        order = sorted(range(len(distinct)), key=bounds.__getitem__)
+        distinct, bounds = [distinct[i] for i in order], [bounds[i] for i in order]
     rows: Rows = range(len(given))
     if distinct != given:
         row_of = {text: row for row, text in enumerate(distinct)}
-        rows = np.fromiter((row_of[text] for text in given), dtype=np.intp, count=len(given))
+        rows = np.fromiter(map(row_of.__getitem__, given), dtype=np.intp, count=len(given))
     prompted = [prompt + text for text in distinct] if prompt else distinct
+    sizes = Sizes(prompted, bounds)
     return Plan(spec, resolution, role, task, prompt, prompted, rows, truncate_input, packing, sizes)
 
 
@@ -199,6 +186,10 @@ def _checked_texts(texts: Iterable[str]) -> list[str]:
         raise InputError(f"Pass a list of texts, not {type(texts).__name__}.") from None
     # An error of the caller's own generator is the caller's to see.
     given = list(iterator)
+    # Nearly always it is so, and told without a step of Python a text.
+    plain = set(map(type, given)) <= {str} and all(given) and all(map(str.isascii, given))
+    if plain and not any(map(str.isspace, given)):
+        return given
     for index, text in enumerate(given):
         if not isinstance(text, str):
             raise InputError(f"Text {index} is {type(text).__name__}, not a string.", index=index)
@@ -224,22 +215,3 @@ def is_sendable(text: str) -> bool:
         # Not raised: the Unicode error holds the text, and would stay attached as the context.
         return False
     return True
-
-
-def token_bound(text: str) -> int:
-    """Tokens that a text cannot exceed: a tokenizer that works on bytes makes at most one of each."""
-    return (len(text) if text.isascii() else len(text.encode("utf-8"))) + _PROMPT_ALLOWANCE
-
-
-def _pack(sizes: Sequence[int], packing: Packing) -> Iterable[tuple[int, int]]:
-    """Cuts a row of sizes into runs that keep the packing's bounds; one that is too large alone goes alone."""
-    start = total = 0
-    for i, size in enumerate(sizes):
-        grown = size * (i - start + 1) if packing.padded else total + size
-        full = i - start >= packing.max_inputs or (packing.max_tokens is not None and grown > packing.max_tokens)
-        if full and i > start:
-            yield start, i
-            start, total = i, 0
-        total += size
-    if start < len(sizes):
-        yield start, len(sizes)

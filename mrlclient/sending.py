@@ -36,9 +36,6 @@ _OVERLOADED = frozenset({429, 503, 529})
 #: The code of errors that are not the endpoint's: a bound of ours let nothing through to it.
 _NOT_SENT = "not_sent"
 
-#: Bytes of a text that are about a token, for the limits per minute; put right by what the server counted.
-_BYTES_PER_TOKEN = 3
-
 
 def send(call: Call, rows: Rows) -> Flow[None]:
     """Gets rows embedded and written, whatever it takes.
@@ -138,7 +135,7 @@ def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows) -> Flow[tuple[Rows, Pr
         for row, error in refused_here.items():
             call.fail(row, error)
         return call.open(rows), None
-    batch = plan.batch(rows) if plan is call.plan else plan.batches(np.asarray(rows))[0]
+    batch = plan.batch(rows) if plan is call.plan else next(plan.batches(np.asarray(rows), endpoint.estimator))
     rest = rows[len(batch.rows) :]
     endpoint.health.ask((yield Now()))
     request = object()
@@ -146,12 +143,18 @@ def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows) -> Flow[tuple[Rows, Pr
     refused: InputError
     try:
         answer = yield from _exchange(effort, endpoint, plan, batch)
+        if plan.packing.estimated and answer.tokens:
+            endpoint.estimator.learn(plan.sizes.load(batch.rows), answer.tokens)
         bad, problem = yield from take(call, endpoint, plan, batch, answer)
         return _both(bad, rest), problem
     except InputError as error:
         if error.index is None:
             raise
         refused = error
+    except ProviderError as error:
+        if error.scope == "size" and plan.packing.estimated and len(batch.rows) > 1:
+            plan.packing.was_refused(plan.sizes.load(batch.rows), endpoint.estimator)
+        raise
     finally:
         endpoint.under_way.discard(request)
     assert refused.index is not None
@@ -171,7 +174,8 @@ def _exchange(effort: _Effort, endpoint: Endpoint, plan: Plan, batch: Batch) -> 
     effort.gate = gate
     if gate is None:
         return (yield from _request(effort, endpoint, batch))
-    tokens = sum(plan.sizes[row] for row in batch.rows) // _BYTES_PER_TOKEN + 1
+    # Put right by what the server counted.
+    tokens = int(endpoint.estimator.expected(plan.sizes.load(batch.rows))) + 1
     ticket = gate.enter()
     ending: Ending = "failed"
     try:
@@ -264,7 +268,8 @@ def too_long(plan: Plan, provider: Speaker, rows: Rows) -> Flow[dict[int, InputE
     limit = plan.spec.max_input_tokens
     if limit is None or plan.truncate_input or not provider.counts_tokens:
         return {}
-    suspects = [int(row) for row in rows if plan.sizes[row] > limit]
+    bounds = plan.sizes.bounds
+    suspects = [int(row) for row in rows if bounds[row] > limit]
     if not suspects:
         return {}
     failure, counts = None, list[int]()

@@ -19,6 +19,7 @@ from mrlclient.limits import Limits, Quota, Window
 from mrlclient.models import ModelSpec, is_width
 from mrlclient.providers.base import Provider
 from mrlclient.result import check_narrow
+from mrlclient.tokens import TokenEstimator
 
 if TYPE_CHECKING:
     from mrlclient.cache.base import Cache
@@ -117,11 +118,12 @@ def make_routes(
         MissingCredentialsError: If a provider needs a key and there is none.
         ConfigurationError: If one of them cannot cut over-long texts though that is wanted.
     """
-    others = [[_endpoint(each, limits)] for each in fallback]
-    documents = Route([[_endpoint(each, limits) for each in (model, *endpoints)], *others])
+    known = dict[ModelSpec, TokenEstimator]()
+    others = [[_endpoint(each, limits, known)] for each in fallback]
+    documents = Route([[_endpoint(each, limits, known) for each in (model, *endpoints)], *others])
     queries = documents
     if query_model is not None:
-        queries = Route([[_endpoint(query_model, limits)], *others])
+        queries = Route([[_endpoint(query_model, limits, known)], *others])
     for endpoint in (*documents.endpoints, *queries.endpoints):
         provider = endpoint.provider
         assert isinstance(provider, Provider)
@@ -133,7 +135,7 @@ def make_routes(
     return documents, queries
 
 
-def _endpoint(model: Model | None, limits: Limits) -> Endpoint:
+def _endpoint(model: Model | None, limits: Limits, known: dict[ModelSpec, TokenEstimator]) -> Endpoint:
     provider = model if isinstance(model, Provider) else registry.create(spec_of(model))
     label, gate, host, port = provider.spec.address, None, None, None
     if provider.origin is not None:
@@ -147,7 +149,8 @@ def _endpoint(model: Model | None, limits: Limits) -> Endpoint:
             # Whoever says what his account may do knows better than the catalogue.
             requests = assumed.requests if limits.requests_per_minute is None else Window()
             gate.assume(Quota(requests, assumed.tokens if limits.tokens_per_minute is None else Window()))
-    return Endpoint(provider, label, gate, host, port)
+    estimator = known.setdefault(provider.spec, TokenEstimator())
+    return Endpoint(provider, label, gate, host, port, estimator)
 
 
 def portable_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

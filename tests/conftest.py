@@ -32,6 +32,10 @@ REAL_ENVIRONMENT = {
 }
 
 
+#: To tiktoken: there is no cache. What a machine has downloaded changes no test.
+os.environ["TIKTOKEN_CACHE_DIR"] = ""
+
+
 @pytest.fixture(autouse=True)
 def _own_gates(monkeypatch):
     """Accounts of a test are its own: nobody waits for what another test has asked of the same emulator."""

@@ -1,7 +1,8 @@
 """One file per provider, and what a provider of your own is made of."""
 
 from mrlclient.operations import Answer
-from mrlclient.plan import Batch, Packing
+from mrlclient.packing import Packing
+from mrlclient.plan import Batch
 from mrlclient.providers.base import LocalProvider, LocalReply, Provider
 
 __all__ = ["Answer", "Batch", "LocalProvider", "LocalReply", "Packing", "Provider"]

@@ -14,7 +14,8 @@ import anyio.to_thread
 from mrlclient.errors import ConfigurationError, MRLError, ProviderError
 from mrlclient.models import ModelSpec, catalogue, find_model
 from mrlclient.operations import Answer
-from mrlclient.plan import Batch, Packing
+from mrlclient.packing import Packing
+from mrlclient.plan import Batch
 
 if TYPE_CHECKING:
     from mrlclient.limits import Quota

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mrlclient.models import ModelSpec
+from mrlclient.models import ModelSpec, catalogue
 from mrlclient.plan import Batch
+from mrlclient.providers._counting import CL100K_BASE, TokenCounter, find_counter
 from mrlclient.providers._credentials import hidden
 from mrlclient.providers._exchange import Transport
 from mrlclient.providers._hosted import HostedProvider
@@ -32,6 +33,10 @@ class OpenAI(HostedProvider):
             `AsyncAzureOpenAI`. Its own retries are switched off; it stays open, and it is the caller's to close. A
             synchronous client serves the async methods too, through a thread.
         deployment: The name to send as the model's, where the server knows it under another, as Azure does.
+        count_tokens: Counts the tokens of each of some texts exactly, so that texts that are too long are refused
+            before any request. It is called from several threads at once, with texts that could be too long.
+            By default `tiktoken` does, where
+            it is installed and the model's vocabulary is on this disk; nothing is downloaded.
 
     Raises:
         UnknownModelError: If the catalogue does not hold the model.
@@ -57,11 +62,20 @@ class OpenAI(HostedProvider):
         timeout: float = 60.0,
         client: openai.OpenAI | openai.AsyncOpenAI | None = None,
         deployment: str | None = None,
+        count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
     ) -> None:
         key = hidden(api_key)
         # A frame shows its variables to whoever prints a traceback with them.
         del api_key
-        super().__init__(model, key=key, api_key_env=api_key_env, base_url=base_url, timeout=timeout, client=client)
+        super().__init__(
+            model,
+            key=key,
+            api_key_env=api_key_env,
+            base_url=base_url,
+            timeout=timeout,
+            client=client,
+            count_tokens=count_tokens,
+        )
         self._served_name = deployment or self.spec.name
         self._settings["deployment"] = deployment
 
@@ -91,6 +105,10 @@ class OpenAI(HostedProvider):
             code = "request_too_large"
         parameter = error.get("param")
         return message, str(code) if code else None, str(parameter) if parameter else None
+
+    def _find_counter(self) -> TokenCounter | None:
+        # The catalogue's models have one tokenizer; what it is of a declared one is not known.
+        return find_counter(CL100K_BASE) if catalogue().models.get(self.spec.address) == self.spec else None
 
     def _refused_text(self, message: str) -> int | None:
         found = _REFUSED_INPUT.search(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mrlclient.models import ModelSpec
@@ -34,6 +34,10 @@ class Voyage(HostedProvider):
         client: An official client to send through instead: `voyageai.Client` or `voyageai.AsyncClient`. Its own
             retries and timeout are not used. A `Client` serves the async methods too, through a thread; an
             `AsyncClient` works under asyncio only.
+        count_tokens: Counts the tokens of each of some texts exactly, so that texts that are too long are refused
+            before any request. It is called from several threads at once, with texts that could be too long.
+            By default that is left to the
+            server.
 
     Raises:
         UnknownModelError: If the catalogue does not hold the model.
@@ -56,11 +60,20 @@ class Voyage(HostedProvider):
         base_url: str | None = None,
         timeout: float = 60.0,
         client: Client | AsyncClient | None = None,
+        count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
     ) -> None:
         key = hidden(api_key)
         # A frame shows its variables to whoever prints a traceback with them.
         del api_key
-        super().__init__(model, key=key, api_key_env=api_key_env, base_url=base_url, timeout=timeout, client=client)
+        super().__init__(
+            model,
+            key=key,
+            api_key_env=api_key_env,
+            base_url=base_url,
+            timeout=timeout,
+            client=client,
+            count_tokens=count_tokens,
+        )
 
     def _sdk_transport(self, client: Any, timeout: float) -> Transport:
         from mrlclient.providers._voyage_sdk import VoyageSDKTransport

@@ -16,7 +16,8 @@ import numpy as np
 
 from mrlclient.errors import ConfigurationError, missing_extra
 from mrlclient.models import ModelSpec
-from mrlclient.plan import Batch, Packing
+from mrlclient.packing import Packing
+from mrlclient.plan import Batch
 from mrlclient.providers.base import LocalProvider, LocalReply
 
 if TYPE_CHECKING:

@@ -255,7 +255,7 @@ class ProviderContract:
 
         def exchange(provider: Provider) -> Flow[tuple[Batch, Answer]]:
             plan = make_plan(provider.spec, provider.packing, TEXTS, resolve(provider.spec, None))
-            batch = plan.batches()[0]
+            batch = next(plan.batches())
             reply = yield Send(provider, provider.encode(batch), 60.0)
             return batch, provider.decode(reply, batch)
 

@@ -71,7 +71,7 @@ def no_socket_left(emulator):
 
 
 #: Texts of 8,000 bytes that a request holds at most, by the tokens that they may have.
-EACH = 37
+EACH = 82
 
 
 def batches(n):

@@ -184,7 +184,7 @@ def test_connections_are_kept_between_calls(emulator):
 @pytest.mark.parametrize("face", FACES)
 def test_concurrency_is_bounded(face, emulator):
     """Four batches under way at once take four connections, and no more."""
-    texts = [f"{i} " + "x" * 8000 for i in range(400)]  # 37 such texts may come close to the tokens of a request
+    texts = [f"{i} " + "x" * 8000 for i in range(900)]  # 82 such texts may come close to the tokens of a request
     with hosted(emulator, max_concurrency=4) as embedder:
         if face == "sync":
             embedder.embed(texts)

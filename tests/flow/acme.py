@@ -11,7 +11,8 @@ from mrlclient.endpoints import Endpoint, Route
 from mrlclient.flow import embed
 from mrlclient.operations import Answer, Policy
 from mrlclient.pacing import Concurrency, Meter, RetryBudget, Ticket
-from mrlclient.plan import Packing, make_plan
+from mrlclient.packing import Packing
+from mrlclient.plan import make_plan
 from mrlclient.retry import RetryPolicy
 from mrlclient.testing import ScriptedDriver
 

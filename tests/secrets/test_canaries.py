@@ -263,7 +263,7 @@ def test_constructors_that_fail(name, options, listening):
 def test_requests_and_plans_say_nothing(emulator):
     provider = make("openai", emulator)
     plan = make_plan(provider.spec, provider.packing, TEXTS, resolve(provider.spec, 512))
-    batch = plan.batches()[0]
+    batch = next(plan.batches())
     request = provider.encode(batch)
     for thing in (plan, batch, request, Send(provider, request), CountTokens(provider, TEXTS), provider.send(request)):
         assert not heard(repr(thing) + str(thing))

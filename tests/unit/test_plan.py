@@ -1,12 +1,17 @@
+import itertools
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrlclient import InputError, ModelSpec
+from mrlclient import InputError, ModelSpec, OpenAI
 from mrlclient.dimensions import resolve
 from mrlclient.models import find_model
-from mrlclient.plan import Packing, make_plan, token_bound
+from mrlclient.packing import Packing
+from mrlclient.plan import make_plan
+from mrlclient.tokens import TokenEstimator, token_bound
 
 SPEC = find_model("wordllama:l2-supercat-256")
 NOMIC = find_model("nomic:nomic-embed-text-v1.5")
@@ -49,10 +54,82 @@ def test_a_row_leads_back_to_its_first_text(given_texts):
         assert plan.given_index(row) == given_texts.index(text)
 
 
-@given(st.text(st.characters(codec="utf-8"), min_size=1))
-def test_tokens_never_exceed_their_bound(text):
-    # A byte-level tokenizer makes a token of each byte at most, and two special tokens.
-    assert token_bound(text) >= len(text.encode()) + 2
+@st.composite
+def lessons(draw):
+    """What an estimator is told between two batches."""
+    load = draw(st.lists(st.integers(1, 1000), min_size=5, max_size=5))
+    number = draw(st.integers(1, 5000))
+    return load, number, draw(st.booleans())
+
+
+estimating = st.builds(
+    Packing,
+    st.integers(1, 5),
+    st.none() | st.integers(1, 400),
+    estimated=st.just(True),
+    max_request_bytes=st.none() | st.integers(1, 400),
+    max_answer_bytes=st.none() | st.integers(1, 8000),
+)
+
+
+@given(texts, estimating, st.lists(lessons()), st.booleans())
+def test_batches_partition_whatever_is_learned_in_between(given_texts, packing, told, all_of_them):
+    plan, estimator = plan_of(given_texts, packing), TokenEstimator()
+    wanted = range(len(plan.texts)) if all_of_them else range(0, len(plan.texts), 2)
+    rows, told = [], iter(told)
+    for batch in plan.batches(None if all_of_them else list(wanted), estimator):
+        assert [plan.texts[row] for row in batch.rows] == list(batch.texts)
+        assert 1 <= len(batch.rows) <= packing.max_inputs
+        size = sum(len(text.encode()) for text in batch.texts)
+        assert len(batch.rows) == 1 or size <= (packing.max_request_bytes or size)
+        # 256 numbers of 4 bytes, in base64.
+        assert len(batch.rows) == 1 or len(batch.rows) * 1368 <= (packing.max_answer_bytes or math.inf)
+        rows += list(batch.rows)
+        for load, number, refused in itertools.islice(told, 1):
+            if refused:
+                estimator.refused(load, number, 0.9)
+            else:
+                estimator.learn(load, number)
+    assert rows == list(wanted)
+
+
+def test_what_fits_surely_goes_at_once():
+    """At one token a byte there is room, whatever the estimate."""
+    packing = Packing(1000, 100 * (1000 + 32), estimated=True)
+    assert len(list(plan_of([f"{i:01000}" for i in range(100)], packing).batches())) == 1
+    assert len(list(plan_of([f"{i:01000}" for i in range(101)], Packing(1000, 100 * 1032)).batches())) == 2
+
+
+def test_batches_are_made_by_what_is_known_by_then():
+    plan, estimator = (
+        plan_of([f"{i:01000}" for i in range(1000)], Packing(1000, 100_000, estimated=True)),
+        TokenEstimator(),
+    )
+    batches = plan.batches(None, estimator)
+    first = next(batches)
+    estimator.learn(plan.sizes.load(first.rows), 200 * len(first.rows))
+    second = next(batches)
+    assert 200 < len(first.rows) < 250
+    assert 400 < len(second.rows) < 500
+    plan.packing.was_refused(plan.sizes.load(second.rows), estimator)
+    assert len(next(batches).rows) == pytest.approx(len(second.rows) / 2, abs=2)
+
+
+@pytest.mark.parametrize(("dimensions", "sizes"), [(1536, [2048]), (3072, [1024, 1024]), (256, [2048])])
+def test_answers_have_a_size(dimensions, sizes):
+    """Of OpenAI's largest request, at full width."""
+    spec = find_model("openai:text-embedding-3-large")
+    packing = OpenAI(spec, api_key="k").packing
+    plan = make_plan(spec, packing, [f"text {i}" for i in range(2048)], resolve(spec, dimensions))
+    assert [len(batch.rows) for batch in plan.batches()] == sizes
+
+
+def test_requests_have_a_size():
+    """Even where the model has no bound on tokens."""
+    spec = ModelSpec(provider="openai", name="m", native_dimensions=8, matryoshka=False)
+    packing = OpenAI(spec, api_key="k").packing
+    plan = plan_of([f"{i:01000000}" for i in range(40)], packing, spec)
+    assert [len(batch.rows) for batch in plan.batches()] == [16, 16, 8]
 
 
 def test_texts_of_like_length_go_together():

@@ -13,7 +13,7 @@ import numpy as np
 from mrlclient import ModelSpec, Provider
 from mrlclient.errors import UnknownModelError
 from mrlclient.operations import Answer
-from mrlclient.plan import Packing
+from mrlclient.packing import Packing
 
 class Acme(Provider):
     name = "acme"

@@ -12,7 +12,7 @@ from typing import Self
 
 from mrlclient.testing.emulator import openai_service, voyage_service
 from mrlclient.testing.emulator.faults import Fault, FaultQueue
-from mrlclient.testing.emulator.limits import RateLimits
+from mrlclient.testing.emulator.limits import RateLimits, count_tokens
 from mrlclient.testing.emulator.openai_service import OpenAIService
 from mrlclient.testing.emulator.records import Answer, RecordedRequest
 from mrlclient.testing.emulator.voyage_service import VoyageService
@@ -35,6 +35,7 @@ class Emulator:
         latency: Seconds before each answer.
         retired: Voyage models that answer 410, and what replaces each.
         clock: Seconds for the limits, never running backwards.
+        count_tokens: The tokens of a text, as its tokenizer would have them.
 
     Attributes:
         faults: What goes wrong next: `append` a `Fault`.
@@ -52,6 +53,7 @@ class Emulator:
         latency: float = 0.0,
         retired: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        count_tokens: Callable[[str], int] = count_tokens,
     ) -> None:
         def limits(shown: tuple[int, int]) -> RateLimits:
             return RateLimits(requests_per_minute, tokens_per_minute, shown=shown, clock=clock)
@@ -60,9 +62,12 @@ class Emulator:
         self.openai_key = openai_keys[0]
         self.voyage_key = voyage_keys[0]
         self._latency = latency
-        self._openai = OpenAIService(openai_keys, limits(openai_service.TIER_1))
+        self._openai = OpenAIService(openai_keys, limits(openai_service.TIER_1), count_tokens)
         self._voyage = VoyageService(
-            voyage_keys, limits(voyage_service.TIER_1), {"voyage-01": "voyage-4"} if retired is None else retired
+            voyage_keys,
+            limits(voyage_service.TIER_1),
+            {"voyage-01": "voyage-4"} if retired is None else retired,
+            count_tokens,
         )
         self._requests: list[RecordedRequest] = []
         self._lock = threading.Lock()

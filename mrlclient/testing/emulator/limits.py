@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,8 +20,12 @@ def count_tokens(text: str) -> int:
     return max(1, -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN))
 
 
-def truncate_text(text: str, tokens: int) -> str:
+def truncate_text(text: str, tokens: int, count: Callable[[str], int] = count_tokens) -> str:
     """The longest beginning of `text` that has at most `tokens` tokens, never half a character."""
+    if count(text) <= tokens:
+        return text
+    if count is not count_tokens:
+        return text[: bisect_right(range(1, len(text) + 1), tokens, key=lambda end: count(text[:end]))]
     kept = text.encode("utf-8", "surrogatepass")[: tokens * _BYTES_PER_TOKEN]
     # Of a character that was cut through, nothing is kept; a lone surrogate that was whole stays.
     for missing in range(4):

@@ -9,7 +9,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
@@ -31,7 +31,8 @@ class OpenAIService:
 
     name = "openai"
 
-    def __init__(self, keys: Collection[str], limits: RateLimits) -> None:
+    def __init__(self, keys: Collection[str], limits: RateLimits, count: Callable[[str], int] = count_tokens) -> None:
+        self._count = count
         self._keys = frozenset(keys)
         self._limits = limits
 
@@ -46,7 +47,7 @@ class OpenAIService:
             # Azure takes the model from the path, whatever the body says.
             model = deployment or body["model"]
             spec = _known_model(model)
-            texts, tokens = _checked_input(body["input"], spec)
+            texts, tokens = _checked_input(body["input"], spec, self._count)
             dimensions = _checked_dimensions(body.get("dimensions"), spec)
             total = _checked_tokens(tokens, body["input"], spec)
             self._check_rate(model, total)
@@ -158,7 +159,7 @@ def _known_model(name: str) -> ModelSpec:
     return spec
 
 
-def _checked_input(value: Any, spec: ModelSpec) -> tuple[list[str], list[int]]:
+def _checked_input(value: Any, spec: ModelSpec, count: Callable[[str], int]) -> tuple[list[str], list[int]]:
     """The texts to embed and the tokens of each."""
     if value == "" or (isinstance(value, list) and "" in value):
         _refuse("input cannot be an empty string")
@@ -167,7 +168,7 @@ def _checked_input(value: Any, spec: ModelSpec) -> tuple[list[str], list[int]]:
         _refuse(f"Invalid 'input': array length must be {spec.max_inputs} or less")
     inputs = [value] if isinstance(value, str) or isinstance(value[0], int) else value
     texts = [item if isinstance(item, str) else " ".join(map(str, item)) for item in inputs]
-    return texts, [count_tokens(item) if isinstance(item, str) else len(item) for item in inputs]
+    return texts, [count(item) if isinstance(item, str) else len(item) for item in inputs]
 
 
 def _checked_dimensions(dimensions: int | None, spec: ModelSpec) -> int:

@@ -6,7 +6,7 @@ A text marked "stand-in" is not a captured one: only its status is known.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -33,7 +33,14 @@ class VoyageService:
 
     name = "voyage"
 
-    def __init__(self, keys: Collection[str], limits: RateLimits, retired: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        keys: Collection[str],
+        limits: RateLimits,
+        retired: Mapping[str, str],
+        count: Callable[[str], int] = count_tokens,
+    ) -> None:
+        self._count = count
         self._keys = frozenset(keys)
         self._limits = limits
         self._retired = dict(retired)
@@ -69,7 +76,7 @@ class VoyageService:
         if request.bearer not in self._keys:
             _refuse("Unauthorized", status=401)
         spec = self._served_model(body["model"], spec)
-        texts, total = _checked_tokens(inputs, body, spec)
+        texts, total = _checked_tokens(inputs, body, spec, self._count)
         self._check_rate(spec.name, total)
         rows = quantize(embed(spec, texts, dimensions or _default_dimensions(spec)), dtype)
         return Answer(200, body=_payload(encode(rows, as_base64=body.get("encoding_format") == "base64"), spec, total))
@@ -164,16 +171,18 @@ def _checked_input(value: Any) -> list[str]:
     return inputs
 
 
-def _checked_tokens(inputs: list[str], body: dict[str, Any], spec: ModelSpec) -> tuple[list[str], int]:
+def _checked_tokens(
+    inputs: list[str], body: dict[str, Any], spec: ModelSpec, count: Callable[[str], int]
+) -> tuple[list[str], int]:
     """The texts to embed, with the prompt before them and cut to the context window, and the sum of their tokens."""
     prompt = PROMPTS[body["input_type"]] if body.get("input_type") else ""
     texts = [prompt + text for text in inputs]
     window = spec.max_input_tokens
     if window is not None:
         if body.get("truncation") is False:
-            _check_window(texts, window, spec.name)
-        texts = [truncate_text(text, window) for text in texts]
-    total, most = sum(map(count_tokens, texts)), spec.max_request_tokens
+            _check_window(texts, window, spec.name, count)
+        texts = [truncate_text(text, window, count) for text in texts]
+    total, most = sum(map(count, texts)), spec.max_request_tokens
     if most is not None and total > most:
         _refuse(
             f"Request to model '{spec.name}' failed. The max allowed tokens per submitted batch is {most}. Your batch "
@@ -183,9 +192,9 @@ def _checked_tokens(inputs: list[str], body: dict[str, Any], spec: ModelSpec) ->
     return texts, total
 
 
-def _check_window(texts: list[str], window: int, model: str) -> None:
+def _check_window(texts: list[str], window: int, model: str, count: Callable[[str], int]) -> None:
     for index, text in enumerate(texts):
-        if count_tokens(text) > window:
+        if count(text) > window:
             # The captured text is shortened between "the number of tokens" and "or use truncation".
             _refuse(
                 f"Request to model '{model}' failed. The example at index {index} in your batch has too many tokens "
