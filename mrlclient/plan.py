@@ -52,6 +52,8 @@ class Batch:
         resolution: The width asked for.
         input_type: The role, for providers that take it as a parameter.
         truncate_input: Whether the provider may cut an over-long text.
+        out: (n, received width) float32, where a provider may write the vectors of its answer, so that they are not
+            copied: the answer's `vectors` is then this very matrix. None where there is no such place.
     """
 
     texts: Sequence[str] = field(repr=False)
@@ -59,6 +61,7 @@ class Batch:
     resolution: Resolution
     input_type: InputType | None
     truncate_input: bool
+    out: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +104,12 @@ class Plan:
             return [self.batch(range(start, stop)) for start, stop in runs]
         rows = np.asarray(wanted, dtype=np.intp)
         runs = list(_pack([self.sizes[row] for row in rows], self.packing))
-        return [self.batch(rows[start:stop]) for start, stop in runs]
+        return [self.batch(_as_range(rows[start:stop])) for start, stop in runs]
 
-    def batch(self, rows: Rows) -> Batch:
+    def batch(self, rows: Rows, out: NDArray[np.float32] | None = None) -> Batch:
         """One batch of the texts in these rows, whatever their size."""
         texts = self.texts[rows.start : rows.stop] if isinstance(rows, range) else [self.texts[int(r)] for r in rows]
-        return Batch(texts, rows, self.resolution, self.input_type, self.truncate_input)
+        return Batch(texts, rows, self.resolution, self.input_type, self.truncate_input, out)
 
     def given_index(self, row: int) -> int:
         """The first position in the caller's list of the text in this row."""
@@ -229,6 +232,11 @@ def is_sendable(text: str) -> bool:
 def token_bound(text: str) -> int:
     """Tokens that a text cannot exceed: a tokenizer that works on bytes makes at most one of each."""
     return (len(text) if text.isascii() else len(text.encode("utf-8"))) + _PROMPT_ALLOWANCE
+
+
+def _as_range(rows: NDArray[np.intp]) -> Rows:
+    """Rows that follow one another as a range: they are read and written in place."""
+    return range(int(rows[0]), int(rows[-1]) + 1) if (np.diff(rows) == 1).all() else rows
 
 
 def _pack(sizes: Sequence[int], packing: Packing) -> Iterable[tuple[int, int]]:

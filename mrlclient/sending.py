@@ -138,7 +138,7 @@ def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows) -> Flow[tuple[Rows, Pr
         for row, error in refused_here.items():
             call.fail(row, error)
         return call.open(rows), None
-    batch = plan.batch(rows) if plan is call.plan else plan.batches(np.asarray(rows))[0]
+    batch = plan.batch(rows, call.room(rows)) if plan is call.plan else plan.batches(np.asarray(rows))[0]
     rest = rows[len(batch.rows) :]
     endpoint.health.ask((yield Now()))
     request = object()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,8 @@ from mrlclient.errors import DimensionsOutOfRangeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Rows handled at a time, so that a block of them stays in the processor's cache.
-_BLOCK_ROWS = 256
+#: Numbers handled at a time, so that a block of them stays in the processor's cache.
+_BLOCK = 131_072
 
 #: Squared lengths between these are exact enough in float32.
 _SAFE_SQUARES = (1e-20, 1e30)
@@ -50,14 +51,13 @@ def truncate_dimensions(
         )
     if out is None:
         out = np.empty((len(vectors), dimensions), dtype=np.float32)
-    for start in range(0, len(vectors), _BLOCK_ROWS):
-        block = vectors[start : start + _BLOCK_ROWS]
-        kept = out[start : start + _BLOCK_ROWS]
-        if center:
-            np.subtract(block[:, :dimensions], block.mean(axis=1, dtype=np.float32, keepdims=True), out=kept)
-        else:
-            kept[...] = block[:, :dimensions]
-        l2_normalize(kept, out=kept)
+    with np.errstate(over="ignore", under="ignore"):
+        for block, kept in zip(_blocks(vectors, dimensions), _blocks(out, dimensions), strict=True):
+            if center:
+                np.subtract(block[:, :dimensions], block.mean(axis=1, dtype=np.float32, keepdims=True), out=kept)
+            else:
+                kept[...] = block[:, :dimensions]
+            _normalize(kept, np.vecdot(kept, kept))
     return out
 
 
@@ -73,20 +73,32 @@ def l2_normalize(vectors: NDArray[np.float32], *, out: NDArray[np.float32] | Non
     """
     if vectors.dtype.kind != "f":
         vectors = vectors.astype(np.float32)
+    if out is None:
+        out = np.empty(vectors.shape, dtype=vectors.dtype)
     with np.errstate(over="ignore", under="ignore"):
-        squares = np.vecdot(vectors, vectors)
-        # Squares of very large or very small numbers leave float32's range: such rows are scaled by their peak first.
-        extreme = ~((squares > _SAFE_SQUARES[0]) & (squares < _SAFE_SQUARES[1]))
-        if extreme.any():
-            peaks = np.abs(vectors[extreme]).max(axis=1, initial=0.0)
-            peaks[peaks == 0.0] = 1.0
-            scaled = vectors.copy()
-            scaled[extreme] /= peaks[:, None]
-            vectors = scaled
-            squares = np.vecdot(vectors, vectors)
-            squares[squares == 0.0] = 1.0
-        rows: NDArray[np.float32] = np.divide(vectors, np.sqrt(squares)[:, None], out=out)
-        return rows
+        for block, kept in zip(_blocks(vectors), _blocks(out), strict=True):
+            if out is not vectors:
+                kept[...] = block
+            _normalize(kept, np.vecdot(kept, kept))
+    return out
+
+
+def normalize_usable(rows: NDArray[np.float32], *, unit_length: bool = False) -> dict[int, str]:
+    """Scales each usable row to unit length, in place. What the others hold then is not said.
+
+    Returns:
+        As `unusable_rows`.
+    """
+    problems: dict[int, str] = {}
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        first = 0
+        for block in _blocks(rows):
+            squares = np.vecdot(block, block)
+            found = _problems(block, squares, unit_length=unit_length)
+            problems |= {first + row: problem for row, problem in found.items()}
+            _normalize(block, squares)
+            first += len(block)
+    return problems
 
 
 def unusable_rows(vectors: NDArray[np.float32], *, unit_length: bool = False) -> dict[int, str]:
@@ -97,15 +109,51 @@ def unusable_rows(vectors: NDArray[np.float32], *, unit_length: bool = False) ->
         unit_length: Whether the rows are unit vectors, or prefixes of such: none is longer than 1, give or take a
             server's rounding, and none has all but vanished. Bytes in the wrong order make numbers of any magnitude.
     """
-    problems: dict[int, str] = {}
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        squares = np.vecdot(vectors, vectors)
-    if unit_length:
-        doubtful = ~((squares > _UNIT_SQUARES[0]) & (squares < _UNIT_SQUARES[1]))
-    else:
-        # Between these no number is infinite or NaN, and not all are zero.
-        doubtful = ~((squares > _SAFE_SQUARES[0]) & (squares < _SAFE_SQUARES[1]))
-    for row in np.flatnonzero(doubtful).tolist():
+        return _problems(vectors, np.vecdot(vectors, vectors), unit_length=unit_length)
+
+
+def _blocks(vectors: NDArray[np.float32], width: int | None = None) -> Iterator[NDArray[np.float32]]:
+    """Some rows at a time: as many as are a block of numbers at this width."""
+    step = max(_BLOCK // max(vectors.shape[1] if width is None else width, 1), 1)
+    if len(vectors) <= step:
+        return iter((vectors,))
+    return (vectors[start : start + step] for start in range(0, len(vectors), step))
+
+
+def _within(squares: NDArray[np.float32], bounds: tuple[float, float]) -> bool:
+    """Whether all squared lengths are between the bounds; NaN is not."""
+    if len(squares) == 1:
+        return bool(bounds[0] < squares.item() < bounds[1])
+    return len(squares) == 0 or bool(squares.min() > bounds[0] and squares.max() < bounds[1])
+
+
+def _normalize(rows: NDArray[np.float32], squares: NDArray[np.float32]) -> None:
+    """Scales rows of these squared lengths in place. The squares are used up."""
+    if not _within(squares, _SAFE_SQUARES):
+        # Squares of very large or very small numbers leave float32's range: such rows are scaled by their peak first.
+        extreme = ~((squares > _SAFE_SQUARES[0]) & (squares < _SAFE_SQUARES[1]))
+        scaled = rows[extreme]
+        peaks = np.abs(scaled).max(axis=1, initial=0.0)
+        peaks[peaks == 0.0] = 1.0
+        scaled /= peaks[:, None]
+        rows[extreme] = scaled
+        again = np.vecdot(scaled, scaled)
+        again[again == 0.0] = 1.0
+        squares[extreme] = again
+    np.sqrt(squares, out=squares)
+    np.reciprocal(squares, out=squares)
+    np.multiply(rows, squares[:, None], out=rows)
+
+
+def _problems(vectors: NDArray[np.float32], squares: NDArray[np.float32], *, unit_length: bool) -> dict[int, str]:
+    """What `unusable_rows` returns, for rows of these squared lengths."""
+    # Between the safe ones no number is infinite or NaN, and not all are zero.
+    bounds = _UNIT_SQUARES if unit_length else _SAFE_SQUARES
+    problems: dict[int, str] = {}
+    if _within(squares, bounds):
+        return problems
+    for row in np.flatnonzero(~((squares > bounds[0]) & (squares < bounds[1]))).tolist():
         if not np.isfinite(vectors[row]).all():
             problems[row] = "not finite"
         elif not vectors[row].any():
