@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Numbers handled at a time, so that a block of them stays in the processor's cache.
-_BLOCK = 131_072
+_BLOCK = 196_608
 
 #: Squared lengths between these are exact enough in float32.
 _SAFE_SQUARES = (1e-20, 1e30)
@@ -57,7 +58,7 @@ def truncate_dimensions(
                 np.subtract(block[:, :dimensions], block.mean(axis=1, dtype=np.float32, keepdims=True), out=kept)
             else:
                 kept[...] = block[:, :dimensions]
-            _normalize(kept, np.vecdot(kept, kept))
+            _normalize(kept)
     return out
 
 
@@ -79,7 +80,7 @@ def l2_normalize(vectors: NDArray[np.float32], *, out: NDArray[np.float32] | Non
         for block, kept in zip(_blocks(vectors), _blocks(out), strict=True):
             if out is not vectors:
                 kept[...] = block
-            _normalize(kept, np.vecdot(kept, kept))
+            _normalize(kept)
     return out
 
 
@@ -89,14 +90,13 @@ def normalize_usable(rows: NDArray[np.float32], *, unit_length: bool = False) ->
     Returns:
         As `unusable_rows`.
     """
+    bounds = _UNIT_SQUARES if unit_length else _SAFE_SQUARES
     problems: dict[int, str] = {}
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         first = 0
         for block in _blocks(rows):
-            squares = np.vecdot(block, block)
-            found = _problems(block, squares, unit_length=unit_length)
+            found = _normalize(block, bounds)
             problems |= {first + row: problem for row, problem in found.items()}
-            _normalize(block, squares)
             first += len(block)
     return problems
 
@@ -109,16 +109,18 @@ def unusable_rows(vectors: NDArray[np.float32], *, unit_length: bool = False) ->
         unit_length: Whether the rows are unit vectors, or prefixes of such: none is longer than 1, give or take a
             server's rounding, and none has all but vanished. Bytes in the wrong order make numbers of any magnitude.
     """
+    bounds = _UNIT_SQUARES if unit_length else _SAFE_SQUARES
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return _problems(vectors, np.vecdot(vectors, vectors), unit_length=unit_length)
+        squares = np.vecdot(vectors, vectors)
+        return {} if _within(squares, bounds) else _problems(vectors, squares, bounds)
 
 
-def _blocks(vectors: NDArray[np.float32], width: int | None = None) -> Iterator[NDArray[np.float32]]:
+def _blocks(vectors: NDArray[np.float32], width: int | None = None) -> Sequence[NDArray[np.float32]]:
     """Some rows at a time: as many as are a block of numbers at this width."""
-    step = max(_BLOCK // max(vectors.shape[1] if width is None else width, 1), 1)
+    step = max(_BLOCK // max(width or vectors.shape[1], 1), 1)
     if len(vectors) <= step:
-        return iter((vectors,))
-    return (vectors[start : start + step] for start in range(0, len(vectors), step))
+        return (vectors,)
+    return [vectors[start : start + step] for start in range(0, len(vectors), step)]
 
 
 def _within(squares: NDArray[np.float32], bounds: tuple[float, float]) -> bool:
@@ -128,8 +130,17 @@ def _within(squares: NDArray[np.float32], bounds: tuple[float, float]) -> bool:
     return len(squares) == 0 or bool(squares.min() > bounds[0] and squares.max() < bounds[1])
 
 
-def _normalize(rows: NDArray[np.float32], squares: NDArray[np.float32]) -> None:
-    """Scales rows of these squared lengths in place. The squares are used up."""
+def _normalize(rows: NDArray[np.float32], bounds: tuple[float, float] = _SAFE_SQUARES) -> dict[int, str]:
+    """Scales rows in place. Returns those whose squared lengths are not between the bounds, and why."""
+    if len(rows) == 1:
+        # The same, with fewer steps: a query is one row.
+        row = rows[0]
+        square = float(row.dot(row))
+        if bounds[0] < square < bounds[1]:
+            np.multiply(row, 1.0 / math.sqrt(square), out=row)
+            return {}
+    squares = np.vecdot(rows, rows)
+    problems = {} if _within(squares, bounds) else _problems(rows, squares, bounds)
     if not _within(squares, _SAFE_SQUARES):
         # Squares of very large or very small numbers leave float32's range: such rows are scaled by their peak first.
         extreme = ~((squares > _SAFE_SQUARES[0]) & (squares < _SAFE_SQUARES[1]))
@@ -138,27 +149,25 @@ def _normalize(rows: NDArray[np.float32], squares: NDArray[np.float32]) -> None:
         peaks[peaks == 0.0] = 1.0
         scaled /= peaks[:, None]
         rows[extreme] = scaled
-        again = np.vecdot(scaled, scaled)
-        again[again == 0.0] = 1.0
-        squares[extreme] = again
-    np.sqrt(squares, out=squares)
-    np.reciprocal(squares, out=squares)
-    np.multiply(rows, squares[:, None], out=rows)
+        squares[extreme] = np.vecdot(scaled, scaled)
+        squares[squares == 0.0] = 1.0
+    scales = np.reciprocal(np.sqrt(squares, dtype=np.float64)).astype(rows.dtype)
+    np.multiply(rows, scales[:, None], out=rows)
+    return problems
 
 
-def _problems(vectors: NDArray[np.float32], squares: NDArray[np.float32], *, unit_length: bool) -> dict[int, str]:
-    """What `unusable_rows` returns, for rows of these squared lengths."""
-    # Between the safe ones no number is infinite or NaN, and not all are zero.
-    bounds = _UNIT_SQUARES if unit_length else _SAFE_SQUARES
+def _problems(
+    vectors: NDArray[np.float32], squares: NDArray[np.float32], bounds: tuple[float, float]
+) -> dict[int, str]:
+    """Of the rows whose squared lengths are not between the bounds, those that cannot be used, and why."""
     problems: dict[int, str] = {}
-    if _within(squares, bounds):
-        return problems
+    # Between the safe ones no number is infinite or NaN, and not all are zero.
     for row in np.flatnonzero(~((squares > bounds[0]) & (squares < bounds[1]))).tolist():
         if not np.isfinite(vectors[row]).all():
             problems[row] = "not finite"
         elif not vectors[row].any():
             problems[row] = "all zero"
-        elif unit_length:
+        elif bounds is _UNIT_SQUARES:
             length = float(np.linalg.norm(vectors[row].astype(np.float64)))
             problems[row] = f"of length {length:.3g}, where the model's are of length 1"
     return problems

@@ -13,6 +13,7 @@ import numpy as np
 from mrlclient.providers._json import UnusableError
 
 _NUMBERS = {int, float}
+_BASE64 = (memoryview, str)
 _SWAPPED = sys.byteorder == "big"
 
 
@@ -33,7 +34,7 @@ def float32_bytes(embedding: Any, index: int) -> bytes:
     Raises:
         UnusableError: If it is not that.
     """
-    if isinstance(embedding, memoryview | str):
+    if isinstance(embedding, _BASE64):
         try:
             raw = _decode_base64(embedding)
         except ValueError:

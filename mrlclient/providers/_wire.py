@@ -11,7 +11,7 @@ from mrlclient.errors import ResponseContractError
 from mrlclient.operations import Answer
 from mrlclient.providers._json import UnusableError, parse
 from mrlclient.providers._numbers import float32_bytes
-from mrlclient.providers._scan import scan
+from mrlclient.providers._scan import scan, scan_in_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,9 +36,12 @@ def decode_embeddings(
     Raises:
         ResponseContractError: If the answer does not hold exactly one readable vector for each index, all of one width.
     """
-    if isinstance(body, bytes) and (scanned := scan(body)) is not None:
+    if isinstance(body, bytes):
         try:
-            return _decode(scanned, count, provider, out)
+            if (in_order := scan_in_order(body, count)) is not None:
+                return _answer(*in_order, provider, out)
+            if (answer := scan(body)) is not None:
+                return _decode(answer, count, provider, out)
         except UnusableError:
             # The plain parser decides, and says why.
             pass
@@ -57,7 +60,17 @@ def _decode(answer: Any, count: int, provider: str, out: NDArray[np.float32] | N
         raise UnusableError("it has no list of data" + (", but an error" if _has_error(answer) else ""))
     if len(data) != count:
         raise UnusableError(f"it has {len(data)} vectors for {count} texts")
-    embeddings = _in_order(data)
+    return _answer(answer, _in_order(data), provider, out)
+
+
+def _has_error(answer: Any) -> bool:
+    return isinstance(answer, Mapping) and "error" in answer
+
+
+def _answer(
+    answer: Mapping[str, Any], embeddings: Sequence[Any], provider: str, out: NDArray[np.float32] | None
+) -> Answer:
+    """The embeddings as a matrix, and what else an answer says."""
     vectors = _matrix(embeddings, out)
     notes: tuple[str, ...] = ()
     if not set(map(type, embeddings)) <= _BASE64:
@@ -71,10 +84,6 @@ def _decode(answer: Any, count: int, provider: str, out: NDArray[np.float32] | N
         notes,
         model if isinstance(model, str) and model else None,
     )
-
-
-def _has_error(answer: Any) -> bool:
-    return isinstance(answer, Mapping) and "error" in answer
 
 
 def _in_order(data: Sequence[Mapping[str, Any]]) -> list[Any]:
