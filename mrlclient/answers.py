@@ -57,7 +57,7 @@ def take(
 
 
 def _write(call: Call, plan: Plan, batch: Batch, vectors: NDArray[np.float32]) -> dict[int, str]:
-    """Writes the usable ones of these vectors, cut and normalised. Returns why the others are not, as `unusable_rows`."""
+    """Writes the usable ones of these vectors, cut and normalised. Returns what `unusable_rows` does."""
     spec, dimensions = plan.spec, plan.resolution.dimensions
     problems = unusable_rows(vectors, unit_length=spec.unit_length)
     good = np.delete(np.arange(len(vectors)), list(problems)) if problems else None

@@ -1,9 +1,10 @@
 """The fast way to read an answer: its vectors are cut out of the bytes, and only the small rest is parsed as JSON.
 
 Each vector's text is replaced by `NaN`, which no JSON holds and which Python's parser takes wherever a value may stand.
-Say that the rest parses, and that every `NaN` in it is the `embedding` of an item of `data`. Then the parser wanted a value at
-each cut. There, in the body, it finds a string of the base64 alphabet or an array of numbers (whoever decodes a cut
-checks that), takes it, and goes on in the same state. So the body parses as well, to the same with the vectors in place.
+Say that the rest parses, and that every `NaN` in it is the `embedding` of an item of `data`. Then the parser wanted a
+value at each cut. There, in the body, it finds a string of the base64 alphabet or an array of numbers (whoever decodes
+a cut checks that), takes it, and goes on in the same state. So the body parses as well, to the same with the vectors in
+place.
 
 Whatever does not fit leads to None, and to the plain parser. Nothing is accepted here that it would refuse.
 """
@@ -76,7 +77,7 @@ def scan_in_order(body: bytes, count: int) -> tuple[dict[str, Any], list[Cut]] |
         embeddings += [view[start + width : start + width + length] for start in starts]
         end = starts.stop
     answer = _parse([*pieces, body[end:]])
-    if answer is None or len(answer["data"]) != 3:
+    if answer is None:
         return None
     indexes = [item.get("index") for item in answer["data"]]
     if indexes != [0, 1, count - 1 if shift else 2] or set(map(type, indexes)) != {int}:
@@ -122,7 +123,7 @@ def _parse(pieces: list[bytes]) -> dict[str, Any] | None:
         return None
     try:
         text = rest.decode("utf-8")
-        answer = json.loads(text)
+        answer: dict[str, Any] = json.loads(text)
         data = answer["data"]
         # Only NaN differs from itself.
         if type(data) is not list or not all(item["embedding"] != item["embedding"] for item in data):

@@ -107,7 +107,7 @@ def _matrix(embeddings: Sequence[Any], out: NDArray[np.float32] | None) -> NDArr
     row = float32_bytes(embeddings[0], 0)
     size, shape = len(row), (len(embeddings), len(row) // 4)
     vectors = np.empty(shape, dtype=np.float32) if out is None or out.shape != shape else out
-    target = memoryview(vectors.reshape(-1).view(np.uint8))
+    target = vectors.data.cast("B")
     target[:size] = row
     for index in range(1, len(embeddings)):
         row = float32_bytes(embeddings[index], index)

@@ -126,7 +126,9 @@ def test_blocks_of_rows_are_the_rows():
     for width in (1, 7, 1999, 2000):
         rows = MANY[101:201, :width]
         np.testing.assert_array_equal(truncate_dimensions(MANY[101:201], width), l2_normalize(rows))
-        np.testing.assert_array_equal(np.vstack([l2_normalize(rows[i : i + 1]) for i in range(100)]), l2_normalize(rows))
+        np.testing.assert_array_equal(
+            np.vstack([l2_normalize(rows[i : i + 1]) for i in range(100)]), l2_normalize(rows)
+        )
 
 
 def test_what_numpy_shall_do_about_overflows_is_the_callers_own():
