@@ -10,7 +10,7 @@ class UnusableError(Exception):
     """Why an answer cannot be used."""
 
 
-def parse(body: bytes) -> Any:
+def parse(body: bytes | bytearray) -> Any:
     """The value of a whole body.
 
     Raises:

@@ -26,7 +26,7 @@ _QUOTE = ord('"')
 Cut: TypeAlias = memoryview | NumberList
 
 
-def scan(body: bytes) -> dict[str, Any] | None:
+def scan(body: bytes | bytearray) -> dict[str, Any] | None:
     """The answer in a body, with a cut as each item's embedding; None where that is not sure."""
     cut = _cut(body, len(body))
     if cut is None:
@@ -40,7 +40,7 @@ def scan(body: bytes) -> dict[str, Any] | None:
     return answer
 
 
-def scan_in_order(body: bytes, count: int) -> tuple[dict[str, Any], list[Cut]] | None:
+def scan_in_order(body: bytes | bytearray, count: int) -> tuple[dict[str, Any], list[Cut]] | None:
     """The same for so many vectors in base64 between which there is always the same text, but for the index.
 
     Only the first three are parsed; the text between two of the others is compared. Say that between the first ones
@@ -85,7 +85,7 @@ def scan_in_order(body: bytes, count: int) -> tuple[dict[str, Any], list[Cut]] |
     return answer, embeddings
 
 
-def _cut(body: bytes, most: int) -> tuple[list[bytes], list[Cut], int] | None:
+def _cut(body: bytes | bytearray, most: int) -> tuple[list[bytes | bytearray], list[Cut], int] | None:
     """Cuts out so many vectors at most.
 
     Returns:
@@ -93,7 +93,7 @@ def _cut(body: bytes, most: int) -> tuple[list[bytes], list[Cut], int] | None:
     """
     view, find = memoryview(body), _EMBEDDING.search
     parser = None
-    pieces: list[bytes] = []
+    pieces: list[bytes | bytearray] = []
     embeddings: list[Cut] = []
     kept = length = 0
     while len(pieces) < most and (match := find(body, kept)) is not None:
@@ -116,7 +116,7 @@ def _cut(body: bytes, most: int) -> tuple[list[bytes], list[Cut], int] | None:
     return (pieces, embeddings, kept) if pieces else None
 
 
-def _parse(pieces: list[bytes]) -> dict[str, Any] | None:
+def _parse(pieces: list[bytes | bytearray]) -> dict[str, Any] | None:
     """The answer that stands in the text around vectors, NaN in place of each; None where something else comes out."""
     rest = b"NaN".join(pieces)
     if rest.count(b"NaN") != len(pieces) - 1 or b"Infinity" in rest:

@@ -21,7 +21,7 @@ _BASE64 = {str, memoryview}
 
 
 def decode_embeddings(
-    body: bytes | Mapping[str, Any], count: int, provider: str, out: NDArray[np.float32] | None = None
+    body: bytes | bytearray | Mapping[str, Any], count: int, provider: str, out: NDArray[np.float32] | None = None
 ) -> Answer:
     """The vectors of an answer, put into the order of its `index` fields.
 
@@ -36,7 +36,7 @@ def decode_embeddings(
     Raises:
         ResponseContractError: If the answer does not hold exactly one readable vector for each index, all of one width.
     """
-    if isinstance(body, bytes):
+    if not isinstance(body, Mapping):
         try:
             if (in_order := scan_in_order(body, count)) is not None:
                 return _answer(*in_order, provider, out)
@@ -46,7 +46,7 @@ def decode_embeddings(
             # The plain parser decides, and says why.
             pass
     try:
-        return _decode(parse(body) if isinstance(body, bytes) else body, count, provider, out)
+        return _decode(body if isinstance(body, Mapping) else parse(body), count, provider, out)
     except UnusableError as problem:
         reason = str(problem)
     raise ResponseContractError(
