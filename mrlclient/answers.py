@@ -14,7 +14,7 @@ from mrlclient.errors import DimensionsMismatchError, ResponseContractError
 from mrlclient.models import ModelSpec
 from mrlclient.operations import Answer, Flow
 from mrlclient.plan import Batch, Plan, Rows
-from mrlclient.vectors import truncate_dimensions, unusable_rows
+from mrlclient.vectors import normalize_usable, truncate_dimensions, unusable_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,27 +33,18 @@ def take(
     Raises:
         ResponseContractError: If nothing of the answer can be used.
     """
-    spec, vectors = plan.spec, answer.vectors
+    spec = plan.spec
     ignored = _width_ignored(plan, batch, answer)
-    problems = unusable_rows(vectors, unit_length=spec.unit_length)
+    if answer.vectors is batch.out:
+        problems = normalize_usable(answer.vectors, unit_length=spec.unit_length)
+    else:
+        problems = _write(call, plan, batch, answer.vectors)
     good: NDArray[np.intp] | None = None
     rows: Rows = batch.rows
     if problems:
-        good = np.delete(np.arange(len(vectors)), list(problems))
-        rows, vectors = np.asarray(rows)[good], vectors[good]
-    center = spec.is_centered and vectors.shape[1] == spec.native_dimensions
-    # Consecutive rows are written in place; those between rows of a cache are put there.
-    out = call.rows[rows.start : rows.stop] if isinstance(rows, range) else None
-    cut = truncate_dimensions(vectors, plan.resolution.dimensions, center=center, out=out)
-    if out is None:
-        call.rows[rows] = cut
-    # What had a direction may have none in its first numbers.
-    if vanished := unusable_rows(cut):
-        good = np.arange(len(batch.rows)) if good is None else good
-        problems |= {int(good[i]): problem for i, problem in vanished.items()}
-        good = np.delete(good, list(vanished))
-        rows = np.asarray(batch.rows)[good]
-    call.done[rows] = True
+        good = np.delete(np.arange(len(batch.texts)), list(problems))
+        rows = np.asarray(rows)[good]
+    call.done[slice(rows.start, rows.stop) if isinstance(rows, range) else rows] = True
     notes = answer.notes if ignored is None else (*answer.notes, ignored)
     cut_here = ignored is not None and len(rows) > 0
     call.sent.append(Sent(endpoint, spec, len(rows), answer.tokens, answer.model, cut_here, notes if len(rows) else ()))
@@ -63,6 +54,29 @@ def take(
         return range(0), None
     bad = np.asarray(batch.rows)[sorted(problems)]
     return bad, _unusable(spec, _said(problems))
+
+
+def _write(call: Call, plan: Plan, batch: Batch, vectors: NDArray[np.float32]) -> dict[int, str]:
+    """Writes the usable ones of these vectors, cut and normalised. Returns what `unusable_rows` does."""
+    spec, dimensions = plan.spec, plan.resolution.dimensions
+    problems = unusable_rows(vectors, unit_length=spec.unit_length)
+    good = np.delete(np.arange(len(vectors)), list(problems)) if problems else None
+    rows: Rows = batch.rows if good is None else np.asarray(batch.rows)[good]
+    if good is not None:
+        vectors = vectors[good]
+    elif batch.out is not None and np.may_share_memory(vectors, batch.out):
+        # Some other view of where they are written to.
+        vectors = vectors.copy()
+    center = spec.is_centered and vectors.shape[1] == spec.native_dimensions
+    # Consecutive rows are written in place; those between rows of a cache are put there.
+    out = call.rows[rows.start : rows.stop] if isinstance(rows, range) else None
+    cut = truncate_dimensions(vectors, dimensions, center=center, out=out)
+    if out is None:
+        call.rows[rows] = cut
+    # What had a direction may have none in its first numbers.
+    if (center or vectors.shape[1] > dimensions) and (vanished := unusable_rows(cut)):
+        problems |= {int(i if good is None else good[i]): problem for i, problem in vanished.items()}
+    return problems
 
 
 def _width_ignored(plan: Plan, batch: Batch, answer: Answer) -> str | None:

@@ -123,6 +123,15 @@ class Call:
             return rows
         return np.array([row for row in rows if not self.done[row] and int(row) not in self.failures], dtype=np.intp)
 
+    def room(self, rows: Rows) -> NDArray[np.float32] | None:
+        """Where an answer of the main model may write these rows itself; None where they are not final as they come."""
+        resolution = self.plan.resolution
+        cut_here = resolution.received != resolution.dimensions or self.plan.spec.is_centered
+        # A keeper keeps vectors as they came, while the rows are being normalised.
+        if cut_here or self.keeper is not None or not isinstance(rows, range):
+            return None
+        return self.rows[rows.start : rows.stop]
+
     def fail(self, row: int, error: MRLError) -> None:
         """One text is not to be had: the error is put into the caller's terms."""
         if self.keeper is not None:

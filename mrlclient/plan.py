@@ -33,6 +33,8 @@ class Batch:
         resolution: The width asked for.
         input_type: The role, for providers that take it as a parameter.
         truncate_input: Whether the provider may cut an over-long text.
+        out: (n, received width) float32, where a provider may write the vectors of its answer, so that they are not
+            copied: the answer's `vectors` is then this very matrix. None where there is no such place.
     """
 
     texts: Sequence[str] = field(repr=False)
@@ -40,6 +42,7 @@ class Batch:
     resolution: Resolution
     input_type: InputType | None
     truncate_input: bool
+    out: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +88,13 @@ class Plan:
         rows: Rows = range(len(self.texts)) if wanted is None else np.asarray(wanted, dtype=np.intp)
         start = 0
         for stop in self.packing.stops(self.sizes, rows, self.resolution.received, estimator or TokenEstimator()):
-            yield self.batch(rows[start:stop])
+            yield self.batch(_as_range(rows[start:stop]))
             start = stop
 
-    def batch(self, rows: Rows) -> Batch:
+    def batch(self, rows: Rows, out: NDArray[np.float32] | None = None) -> Batch:
         """One batch of the texts in these rows, whatever their size."""
         texts = self.texts[rows.start : rows.stop] if isinstance(rows, range) else [self.texts[int(r)] for r in rows]
-        return Batch(texts, rows, self.resolution, self.input_type, self.truncate_input)
+        return Batch(texts, rows, self.resolution, self.input_type, self.truncate_input, out)
 
     def given_index(self, row: int) -> int:
         """The first position in the caller's list of the text in this row."""
@@ -215,3 +218,10 @@ def is_sendable(text: str) -> bool:
         # Not raised: the Unicode error holds the text, and would stay attached as the context.
         return False
     return True
+
+
+def _as_range(rows: Rows) -> Rows:
+    """Rows that follow one another as a range: they are read and written in place."""
+    if isinstance(rows, range):
+        return rows
+    return range(int(rows[0]), int(rows[-1]) + 1) if (np.diff(rows) == 1).all() else rows

@@ -135,7 +135,11 @@ def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows) -> Flow[tuple[Rows, Pr
         for row, error in refused_here.items():
             call.fail(row, error)
         return call.open(rows), None
-    batch = plan.batch(rows) if plan is call.plan else next(plan.batches(np.asarray(rows), endpoint.estimator))
+    batch = (
+        plan.batch(rows, call.room(rows))
+        if plan is call.plan
+        else next(plan.batches(np.asarray(rows), endpoint.estimator))
+    )
     rest = rows[len(batch.rows) :]
     endpoint.health.ask((yield Now()))
     request = object()

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import binascii
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mrlclient.errors import ResponseContractError
 from mrlclient.operations import Answer
+from mrlclient.providers._json import UnusableError, parse
+from mrlclient.providers._numbers import float32_bytes
+from mrlclient.providers._scan import scan, scan_in_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_NUMBERS = {int, float}
+#: What base64 is, parsed and cut out.
+_BASE64 = {str, memoryview}
 
 
-def decode_embeddings(body: bytes | bytearray | Mapping[str, Any], count: int, provider: str) -> Answer:
+def decode_embeddings(
+    body: bytes | bytearray | Mapping[str, Any], count: int, provider: str, out: NDArray[np.float32] | None = None
+) -> Answer:
     """The vectors of an answer, put into the order of its `index` fields.
 
     Args:
@@ -26,68 +30,50 @@ def decode_embeddings(body: bytes | bytearray | Mapping[str, Any], count: int, p
             embedding is base64 of little-endian float32, or a list of numbers.
         count: Texts that were sent.
         provider: Its name, for the errors.
+        out: C-contiguous. Where the vectors are as wide, they are written here and the answer holds this very matrix.
+            After an error it holds anything.
 
     Raises:
         ResponseContractError: If the answer does not hold exactly one readable vector for each index, all of one width.
     """
+    if not isinstance(body, Mapping):
+        try:
+            if (in_order := scan_in_order(body, count)) is not None:
+                return _answer(*in_order, provider, out)
+            if (answer := scan(body)) is not None:
+                return _decode(answer, count, provider, out)
+        except UnusableError:
+            # The plain parser decides, and says why.
+            pass
     try:
-        return _decode(body if isinstance(body, Mapping) else _parse(body), count, provider)
-    except _UnusableError as problem:
+        return _decode(body if isinstance(body, Mapping) else parse(body), count, provider, out)
+    except UnusableError as problem:
         reason = str(problem)
     raise ResponseContractError(
         f"The answer of {provider} cannot be used: {reason}", provider=provider, status=200, retryable=True
     )
 
 
-class _UnusableError(Exception):
-    """Why an answer cannot be used."""
-
-
-def _parse(body: bytes | bytearray) -> Any:
-    def refuse_constant(name: str) -> float:
-        raise _UnusableError(f"{name} is not JSON")
-
-    reason = ""
-    try:
-        # Decoded strictly: json would guess the encoding, and a byte order mark is not JSON.
-        return json.loads(body.decode("utf-8"), parse_constant=refuse_constant, object_pairs_hook=_object)
-    except (ValueError, RecursionError):
-        # The decoder's error holds the whole body, so ours is raised outside.
-        reason = "it is not JSON" if body else "it is empty"
-    raise _UnusableError(reason)
-
-
-def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Of a name that stands twice, nobody knows which value is meant; json would take the last."""
-    made = dict(members)
-    if len(made) != len(members):
-        raise _UnusableError("a name stands twice in an object")
-    return made
-
-
-def _decode(answer: Any, count: int, provider: str) -> Answer:
+def _decode(answer: Any, count: int, provider: str, out: NDArray[np.float32] | None) -> Answer:
     data = answer.get("data") if isinstance(answer, Mapping) else None
     if not isinstance(data, list) or not all(isinstance(item, Mapping) for item in data):
-        raise _UnusableError("it has no list of data" + (", but an error" if _has_error(answer) else ""))
+        raise UnusableError("it has no list of data" + (", but an error" if _has_error(answer) else ""))
     if len(data) != count:
-        raise _UnusableError(f"it has {len(data)} vectors for {count} texts")
-    by_index: dict[int, Any] = {}
-    for item in data:
-        index = item.get("index")
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
-            raise _UnusableError(f"an index is not an integer of 0 to {count - 1}")
-        if index in by_index:
-            raise _UnusableError(f"index {index} stands twice")
-        by_index[index] = item.get("embedding")
-    first = _vector(by_index[0], 0)
-    vectors = np.empty((count, len(first)), dtype=np.float32)
-    for index, embedding in by_index.items():
-        row = _vector(embedding, index)
-        if len(row) != len(first):
-            raise _UnusableError(f"vector 0 has {len(first)} dimensions and vector {index} has {len(row)}")
-        vectors[index] = row
+        raise UnusableError(f"it has {len(data)} vectors for {count} texts")
+    return _answer(answer, _in_order(data), provider, out)
+
+
+def _has_error(answer: Any) -> bool:
+    return isinstance(answer, Mapping) and "error" in answer
+
+
+def _answer(
+    answer: Mapping[str, Any], embeddings: Sequence[Any], provider: str, out: NDArray[np.float32] | None
+) -> Answer:
+    """The embeddings as a matrix, and what else an answer says."""
+    vectors = _matrix(embeddings, out)
     notes: tuple[str, ...] = ()
-    if not all(isinstance(embedding, str) for embedding in by_index.values()):
+    if not set(map(type, embeddings)) <= _BASE64:
         notes = (f"{provider}: the server ignored encoding_format=base64 and sent lists of numbers, which is slower.",)
     usage = answer.get("usage")
     tokens = usage.get("total_tokens") if isinstance(usage, Mapping) else None
@@ -100,23 +86,32 @@ def _decode(answer: Any, count: int, provider: str) -> Answer:
     )
 
 
-def _has_error(answer: Any) -> bool:
-    return isinstance(answer, Mapping) and "error" in answer
+def _in_order(data: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The embeddings, by `index`."""
+    count = len(data)
+    embeddings: list[Any] = [None] * count
+    seen = bytearray(count)
+    for item in data:
+        index = item.get("index")
+        if type(index) is not int or not 0 <= index < count:
+            raise UnusableError(f"an index is not an integer of 0 to {count - 1}")
+        if seen[index]:
+            raise UnusableError(f"index {index} stands twice")
+        seen[index] = True
+        embeddings[index] = item.get("embedding")
+    return embeddings
 
 
-def _vector(embedding: Any, index: int) -> NDArray[np.float32]:
-    if isinstance(embedding, str):
-        try:
-            raw = binascii.a2b_base64(embedding, strict_mode=True)
-        except ValueError:
-            raw = b""
-        if not raw or len(raw) % 4:
-            raise _UnusableError(f"vector {index} is not base64 of float32 numbers")
-        return np.frombuffer(raw, dtype="<f4")
-    if isinstance(embedding, list) and embedding and set(map(type, embedding)) <= _NUMBERS:
-        with np.errstate(over="ignore"):
-            try:
-                return np.array(embedding, dtype=np.float64).astype(np.float32)
-            except OverflowError:
-                raise _UnusableError(f"vector {index} holds a number beyond floating point") from None
-    raise _UnusableError(f"vector {index} is neither base64 nor a list of numbers")
+def _matrix(embeddings: Sequence[Any], out: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """The embeddings as rows, decoded straight into their place."""
+    row = float32_bytes(embeddings[0], 0)
+    size, shape = len(row), (len(embeddings), len(row) // 4)
+    vectors = np.empty(shape, dtype=np.float32) if out is None or out.shape != shape else out
+    target = vectors.data.cast("B")
+    target[:size] = row
+    for index in range(1, len(embeddings)):
+        row = float32_bytes(embeddings[index], index)
+        if len(row) != size:
+            raise UnusableError(f"vector 0 has {size // 4} dimensions and vector {index} has {len(row) // 4}")
+        target[index * size : (index + 1) * size] = row
+    return vectors

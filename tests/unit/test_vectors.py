@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mrlclient import DimensionsOutOfRangeError
-from mrlclient.vectors import l2_normalize, truncate_dimensions, unusable_rows
+from mrlclient.vectors import l2_normalize, normalize_usable, truncate_dimensions, unusable_rows
 
 matrices = hnp.arrays(
     np.float32,
@@ -86,6 +86,56 @@ def test_finds_the_unusable_rows(row, problem):
 def test_finds_rows_that_are_no_unit_vectors(length):
     vectors = np.array([[0.6, 0.8], [0.6 * length, 0.8 * length], [0.3, 0.4]], dtype=np.float32)
     assert unusable_rows(vectors, unit_length=True) == {1: f"of length {length:.3g}, where the model's are of length 1"}
+
+
+#: Rows of every kind, several blocks of them.
+MANY = np.random.default_rng(1).normal(size=(300, 2000)).astype(np.float32)
+MANY /= np.linalg.norm(MANY, axis=1, keepdims=True)
+MANY[7] *= 3
+MANY[99, 5] = np.nan
+MANY[100] = 0
+MANY[201] *= 1e-30
+MANY[202] *= 1e25
+MANY[299, 0] = -np.inf
+
+
+@pytest.mark.parametrize("unit_length", [False, True])
+def test_checking_and_normalising_at_once(unit_length):
+    rows = MANY.copy()
+    problems = normalize_usable(rows, unit_length=unit_length)
+    assert problems == unusable_rows(MANY, unit_length=unit_length)
+    assert list(problems) == ([7, 99, 100, 201, 202, 299] if unit_length else [99, 100, 299])
+    usable = np.setdiff1d(np.arange(len(rows)), list(problems))
+    np.testing.assert_array_equal(rows[usable], l2_normalize(MANY[usable]))
+    assert normalize_usable(np.empty((0, 4), np.float32)) == {}
+
+
+@pytest.mark.parametrize("unit_length", [False, True])
+def test_one_row_is_treated_as_it_is_among_many(unit_length):
+    rows = MANY.copy()
+    problems = normalize_usable(rows, unit_length=unit_length)
+    for i in range(len(rows)):
+        row = MANY[i : i + 1].copy()
+        (problem,) = normalize_usable(row, unit_length=unit_length).values() or (None,)
+        assert problem == problems.get(i)
+        if problem is None:
+            np.testing.assert_array_equal(row[0], rows[i])
+
+
+def test_blocks_of_rows_are_the_rows():
+    for width in (1, 7, 1999, 2000):
+        rows = MANY[101:201, :width]
+        np.testing.assert_array_equal(truncate_dimensions(MANY[101:201], width), l2_normalize(rows))
+        np.testing.assert_array_equal(
+            np.vstack([l2_normalize(rows[i : i + 1]) for i in range(100)]), l2_normalize(rows)
+        )
+
+
+def test_what_numpy_shall_do_about_overflows_is_the_callers_own():
+    with np.errstate(all="raise"):
+        normalize_usable(MANY[200:203].copy())
+        l2_normalize(np.array([[1e-38, 1.0]], np.float32))
+        assert unusable_rows(MANY[202:203]) == {}
 
 
 @pytest.mark.parametrize("shape", [(2, 1), (4,), (2, 2, 4)])
