@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mrlclient.providers.voyage import Voyage
     from mrlclient.providers.wordllama import WordLlama
     from mrlclient.result import EmbeddingResult, Usage
+    from mrlclient.stream import Chunk
     from mrlclient.vectors import l2_normalize, truncate_dimensions
 
 #: Where the other public names live. Their modules are imported when they are first used.
@@ -62,6 +63,7 @@ _HOME_OF = {
     "WordLlama": "mrlclient.providers.wordllama",
     "EmbeddingResult": "mrlclient.result",
     "Usage": "mrlclient.result",
+    "Chunk": "mrlclient.stream",
     "l2_normalize": "mrlclient.vectors",
     "truncate_dimensions": "mrlclient.vectors",
 }
@@ -71,6 +73,7 @@ __all__ = [
     "BadRequestError",
     "CacheWarning",
     "Canary",
+    "Chunk",
     "ConfigurationError",
     "DimensionsError",
     "DimensionsMismatchError",

@@ -82,22 +82,30 @@ class Engine:
 
     def run(self, call: Call) -> EmbeddingResult:
         """Runs a call in this thread."""
-        if self.watch is not None:
-            with self.watch.check(call.route) as check:
-                if check is not None:
-                    check.conclude(SyncDriver().run(check.flow()).embeddings)
-        with self._observed(call) as flow:
-            return _told(SyncDriver().run(flow))
+        return _told(self.perform(call, SyncDriver()))
 
     async def arun(self, call: Call) -> EmbeddingResult:
         """Runs a call in the running event loop."""
+        return _told(await self.aperform(call, AsyncDriver()))
+
+    def perform(self, call: Call, driver: SyncDriver) -> EmbeddingResult:
+        """Runs a call, and warns of nothing."""
         if self.watch is not None:
             with self.watch.check(call.route) as check:
                 if check is not None:
-                    rows = (await AsyncDriver().run(check.flow())).embeddings
+                    check.conclude(driver.run(check.flow()).embeddings)
+        with self._observed(call) as flow:
+            return driver.run(flow)
+
+    async def aperform(self, call: Call, driver: AsyncDriver) -> EmbeddingResult:
+        """As `perform`, in the running event loop."""
+        if self.watch is not None:
+            with self.watch.check(call.route) as check:
+                if check is not None:
+                    rows = (await driver.run(check.flow())).embeddings
                     await anyio.to_thread.run_sync(check.conclude, rows)
         with self._observed(call) as flow:
-            return _told(await AsyncDriver().run(flow))
+            return await driver.run(flow)
 
     @contextmanager
     def _observed(self, call: Call) -> Iterator[Flow[EmbeddingResult]]:

@@ -47,8 +47,8 @@ def embed(call: Call, caching: Caching | None = None) -> Flow[EmbeddingResult]:
             yield from through_cache(call, caching, _send_all)
     except MRLError as error:
         failed = error
-    if failed is None and call.failures and (call.on_error == "raise" or not call.done.any()):
-        failed = call.first_failure()
+    if failed is None:
+        failed = call.verdict()
     if failed is None:
         return call.result()
     if call.done.any():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, get_args
 
@@ -74,6 +74,7 @@ class Plan:
         truncate_input: Whether an over-long text may be cut.
         packing: How batches are packed.
         sizes: For each of `texts`, tokens that it cannot exceed.
+        start: Where the given texts begin in the caller's list.
     """
 
     spec: ModelSpec
@@ -86,6 +87,7 @@ class Plan:
     truncate_input: bool
     packing: Packing
     sizes: Sequence[int] = field(repr=False)
+    start: int = 0
 
     def batches(self, wanted: Sequence[int] | NDArray[np.intp] | None = None) -> list[Batch]:
         """Batches of the texts in these rows; of all texts by default."""
@@ -103,7 +105,7 @@ class Plan:
 
     def given_index(self, row: int) -> int:
         """The first position in the caller's list of the text in this row."""
-        return int(np.argmax(self.rows == row))
+        return self.start + int(np.argmax(self.rows == row))
 
     def under(self, spec: ModelSpec, packing: Packing, resolution: Resolution) -> Plan:
         """The same texts in the same order for another model of the space.
@@ -138,6 +140,7 @@ def make_plan(
     input_type: InputType | None = None,
     task: Task | None = None,
     truncate_input: bool = False,
+    start: int = 0,
 ) -> Plan:
     """Plans a call. Nothing is sent, nothing is computed.
 
@@ -146,7 +149,7 @@ def make_plan(
         ConfigurationError: If the role or the task is not one that the model knows.
     """
     role, prompt = role_of(spec, input_type, task)
-    given = _checked_texts(texts)
+    given = _checked_texts(texts, start)
     distinct = list(dict.fromkeys(given))
     # The allowance covers a provider's own prompt; one that is put here is counted.
     sizes = [token_bound(text) + len(prompt.encode("utf-8")) for text in distinct]
@@ -156,7 +159,7 @@ def make_plan(
     row_of = {text: row for row, text in enumerate(distinct)}
     rows = np.fromiter((row_of[text] for text in given), dtype=np.intp, count=len(given))
     prompted = [prompt + text for text in distinct] if prompt else distinct
-    return Plan(spec, resolution, role, task, prompt, prompted, rows, truncate_input, packing, sizes)
+    return Plan(spec, resolution, role, task, prompt, prompted, rows, truncate_input, packing, sizes, start)
 
 
 def role_of(spec: ModelSpec, input_type: InputType | None, task: Task | None) -> tuple[InputType | None, str]:
@@ -179,18 +182,26 @@ def role_of(spec: ModelSpec, input_type: InputType | None, task: Task | None) ->
     return None, spec.prompts[task]
 
 
-def _checked_texts(texts: Iterable[str]) -> list[str]:
+def iterator_of(texts: Iterable[str]) -> Iterator[str]:
+    """What gives the texts one by one.
+
+    Raises:
+        InputError: If they are no list of texts.
+    """
     if isinstance(texts, str | bytes):
         raise InputError("Pass a list of texts, not one text; embed_query takes a single one.")
     if isinstance(texts, Mapping):
         raise InputError(f"Pass a list of texts, not {type(texts).__name__}: its keys would be embedded.")
     try:
-        iterator = iter(texts)
+        return iter(texts)
     except TypeError:
         raise InputError(f"Pass a list of texts, not {type(texts).__name__}.") from None
+
+
+def _checked_texts(texts: Iterable[str], start: int) -> list[str]:
     # An error of the caller's own generator is the caller's to see.
-    given = list(iterator)
-    for index, text in enumerate(given):
+    given = list(iterator_of(texts))
+    for index, text in enumerate(given, start):
         if not isinstance(text, str):
             raise InputError(f"Text {index} is {type(text).__name__}, not a string.", index=index)
         if not text or text.isspace():
