@@ -122,8 +122,8 @@ class Tasks(Generic[T]):
     async def wait(self) -> Landed[T]:
         """`landed`, when a job is done."""
         while not self._landed:
-            self._news = anyio.Event()
-            await self._news.wait()
+            self._news = news = anyio.Event()
+            await news.wait()
         return self._landed.popleft()
 
     def close(self) -> None:
