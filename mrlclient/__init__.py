@@ -37,6 +37,7 @@ from mrlclient.errors import (
 
 if TYPE_CHECKING:
     from mrlclient.canary import Canary
+    from mrlclient.chunk import Chunk
     from mrlclient.embedder import Embedder
     from mrlclient.limits import Limits
     from mrlclient.models import ModelSpec, catalogue
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from mrlclient.providers.voyage import Voyage
     from mrlclient.providers.wordllama import WordLlama
     from mrlclient.result import EmbeddingResult, Usage
-    from mrlclient.stream import Chunk
     from mrlclient.vectors import l2_normalize, truncate_dimensions
 
 #: Where the other public names live. Their modules are imported when they are first used.
@@ -63,7 +63,7 @@ _HOME_OF = {
     "WordLlama": "mrlclient.providers.wordllama",
     "EmbeddingResult": "mrlclient.result",
     "Usage": "mrlclient.result",
-    "Chunk": "mrlclient.stream",
+    "Chunk": "mrlclient.chunk",
     "l2_normalize": "mrlclient.vectors",
     "truncate_dimensions": "mrlclient.vectors",
 }

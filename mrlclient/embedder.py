@@ -15,6 +15,7 @@ from mrlclient import wiring
 from mrlclient._frames import discreet
 from mrlclient.call import Call, OnError
 from mrlclient.canary import Canary
+from mrlclient.chunk import Chunk, order
 from mrlclient.dimensions import Dimensions, OnNarrow
 from mrlclient.engine import Engine
 from mrlclient.errors import ConfigurationError
@@ -23,7 +24,7 @@ from mrlclient.models import InputType, ModelSpec, Task
 from mrlclient.operations import Policy
 from mrlclient.result import EmbeddingResult
 from mrlclient.retry import RetryPolicy
-from mrlclient.stream import AsyncChunks, Chunk, Chunks, order
+from mrlclient.stream import AsyncChunks, Chunks
 from mrlclient.watch import Watch
 from mrlclient.wiring import Model
 

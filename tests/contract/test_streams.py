@@ -27,6 +27,7 @@ from mrlclient import (
     ProviderError,
     ServerBehaviorWarning,
 )
+from mrlclient._warn import PACKAGE
 from mrlclient.testing.emulator import Fault, emulator_vector
 
 MODEL = "openai:text-embedding-3-small"
@@ -516,3 +517,20 @@ def test_two_threads_at_one_stream(embedder, emulator):
         next(stream)
     thread.join()
     assert [first[0].start, *(chunk.start for chunk in stream)] == [0, 2, 4, 6, 8]
+
+
+@everywhere
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_no_text_is_in_a_frame_of_an_error(backend, concurrency, emulator):
+    emulator.faults.append(Fault(status=500, times=9))
+    with hosted(emulator, max_concurrency=concurrency) as embedder:
+        _, error = take(backend, embedder, [f"secret {i}" for i in range(20)], chunk_size=3)
+    assert error.status == 500
+    assert error.__context__ is None
+    trace, ours = error.__traceback__, []
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename.startswith(PACKAGE):
+            ours.append(str(trace.tb_frame.f_locals))
+        trace = trace.tb_next
+    assert ours
+    assert not any("secret" in shown for shown in ours)
