@@ -37,6 +37,7 @@ from mrlclient.errors import (
 
 if TYPE_CHECKING:
     from mrlclient.canary import Canary
+    from mrlclient.chunk import Chunk
     from mrlclient.embedder import Embedder
     from mrlclient.limits import Limits
     from mrlclient.models import ModelSpec, catalogue
@@ -62,6 +63,7 @@ _HOME_OF = {
     "WordLlama": "mrlclient.providers.wordllama",
     "EmbeddingResult": "mrlclient.result",
     "Usage": "mrlclient.result",
+    "Chunk": "mrlclient.chunk",
     "l2_normalize": "mrlclient.vectors",
     "truncate_dimensions": "mrlclient.vectors",
 }
@@ -71,6 +73,7 @@ __all__ = [
     "BadRequestError",
     "CacheWarning",
     "Canary",
+    "Chunk",
     "ConfigurationError",
     "DimensionsError",
     "DimensionsMismatchError",

@@ -86,6 +86,7 @@ class Call:
         cached: What the cache had; None without one.
         keeper: Who keeps what comes; None without a cache.
         given_up: The error after which nothing more is sent.
+        streamed: Whether it is a part of a stream.
     """
 
     plan: Plan
@@ -100,6 +101,7 @@ class Call:
     cached: Cached | None = None
     keeper: Keeper | None = None
     given_up: MRLError | None = None
+    streamed: bool = False
     _plans: dict[Endpoint, Plan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -144,6 +146,16 @@ class Call:
         if self.keeper is not None:
             self.keeper.failed(lost, error)
         self.failures.update(dict.fromkeys(lost, error))
+
+    def verdict(self) -> MRLError | None:
+        """The failure that makes the call an error; None where what is missing may be returned."""
+        if self.on_error == "return" and self.done.any():
+            return None
+        if self.on_error == "return" and self.streamed:
+            # A few texts that are refused, alone in their chunk, do not end a stream of millions; a server that is
+            # down does.
+            return next((error for error in self.failures.values() if getattr(error, "index", None) is None), None)
+        return self.first_failure()
 
     def first_failure(self) -> MRLError | None:
         """The failure that stands first in the caller's list."""

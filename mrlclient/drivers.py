@@ -5,9 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from contextvars import copy_context
+from itertools import chain, islice
 from typing import Any, TypeVar, assert_never
 
 import anyio
@@ -40,7 +42,7 @@ class SyncDriver:
     """Runs a flow in this thread; a `Gather` of several flows takes threads of its own."""
 
     def __init__(self, stop: threading.Event | None = None) -> None:
-        self._stop = stop or threading.Event()
+        self._stop = stop
 
     def run(self, flow: Flow[T]) -> T:
         """Runs a flow to its end and returns its result, or raises what it raises."""
@@ -64,7 +66,7 @@ class SyncDriver:
     def _perform(self, operation: Operation) -> Any:
         match operation:
             case Send(performer, request, timeout):
-                if self._stop.is_set():
+                if self._stop is not None and self._stop.is_set():
                     raise _AbandonedError
                 return performer.send(request, timeout)
             case CountTokens(performer, texts):
@@ -85,7 +87,9 @@ class SyncDriver:
             case Reserve(gate, tokens):
                 return gate.reserve(tokens)
             case Sleep(seconds):
-                if self._stop.wait(seconds):
+                if self._stop is None:
+                    time.sleep(seconds)
+                elif self._stop.wait(seconds):
                     raise _AbandonedError
                 return None
             case Gather(flows, limit):
@@ -93,27 +97,38 @@ class SyncDriver:
             case _:
                 assert_never(operation)
 
-    def _gather(self, flows: Any, limit: int) -> list[Any]:
-        if len(flows) <= 1 or limit == 1:
-            return [self.run(flow) for flow in flows]
-        results: list[Any] = [None] * len(flows)
-        remaining = iter(enumerate(flows))
+    def _gather(self, flows: Iterable[Flow[Any]], limit: int) -> list[Any]:
+        remaining = iter(flows)
+        first = [] if limit == 1 else list(islice(remaining, limit))
+        if len(first) <= 1:
+            return [self.run(flow) for flow in chain(first, remaining)]
+        results: list[Any] = []
+        source = chain(first, remaining)
+        taking = threading.Lock()
         ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         stop = threading.Event()
+
+        def take() -> tuple[int, Flow[Any]] | None:
+            # A generator may not be entered by two threads at once.
+            with taking:
+                flow = None if stop.is_set() else next(source, None)
+                if flow is None:
+                    return None
+                results.append(None)
+                return len(results) - 1, flow
 
         def work() -> None:
             failure = None
             try:
-                for i, flow in remaining:
-                    results[i] = SyncDriver(stop).run(flow)
+                while (taken := take()) is not None:
+                    results[taken[0]] = SyncDriver(stop).run(taken[1])
             except BaseException as error:
                 failure = error
             ended.put(failure)
 
         # Each with the caller's context, a copy of its own: a span that is current here is current there.
         workers = [
-            threading.Thread(target=copy_context().run, args=(work,), name="mrlclient", daemon=True)
-            for _ in range(min(limit, len(flows)))
+            threading.Thread(target=copy_context().run, args=(work,), name="mrlclient", daemon=True) for _ in first
         ]
         try:
             for worker in workers:
@@ -185,16 +200,20 @@ class AsyncDriver:
             case _:
                 assert_never(operation)
 
-    async def _gather(self, flows: Any, limit: int) -> list[Any]:
-        if len(flows) <= 1:
-            return [await self.run(flow) for flow in flows]
-        results: list[Any] = [None] * len(flows)
-        remaining = iter(enumerate(flows))
+    async def _gather(self, flows: Iterable[Flow[Any]], limit: int) -> list[Any]:
+        remaining = iter(flows)
+        first = [] if limit == 1 else list(islice(remaining, limit))
+        if len(first) <= 1:
+            return [await self.run(flow) for flow in chain(first, remaining)]
+        results: list[Any] = []
+        source = chain(first, remaining)
         failures: list[BaseException] = []
 
         async def work() -> None:
             try:
-                for i, flow in remaining:
+                for flow in source:
+                    i = len(results)
+                    results.append(None)
                     results[i] = await self.run(flow)
             except (Exception, KeyboardInterrupt, SystemExit) as error:
                 # Not left to the group: asyncio would raise an exit out of the loop here and in the caller's task,
@@ -204,7 +223,7 @@ class AsyncDriver:
 
         try:
             async with anyio.create_task_group() as tasks:
-                for _ in range(min(limit, len(flows))):
+                for _ in first:
                     tasks.start_soon(work)
         except BaseExceptionGroup as group:
             # Trio delivers an interrupt to the task that waits for the group.

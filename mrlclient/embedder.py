@@ -1,8 +1,11 @@
-"""The face: one `Embedder` for every provider."""
+"""The face: one `Embedder` for every provider.
+
+More than 300 lines, for most of them are the reference of the public methods.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +16,7 @@ from mrlclient._frames import discreet
 from mrlclient.cached import First
 from mrlclient.call import Call, OnError
 from mrlclient.canary import Canary
+from mrlclient.chunk import Chunk, order
 from mrlclient.dimensions import Dimensions, OnNarrow
 from mrlclient.engine import Engine
 from mrlclient.errors import ConfigurationError
@@ -21,6 +25,7 @@ from mrlclient.models import InputType, ModelSpec, Task
 from mrlclient.operations import Policy
 from mrlclient.result import EmbeddingResult
 from mrlclient.retry import RetryPolicy
+from mrlclient.stream import AsyncChunks, Chunks
 from mrlclient.watch import Watch
 from mrlclient.wiring import Model
 
@@ -213,6 +218,54 @@ class Embedder:
         return quick
 
     @discreet
+    def embed_iter(
+        self,
+        texts: Iterable[str],
+        *,
+        dimensions: Dimensions = None,
+        input_type: InputType | None = None,
+        task: Task | None = None,
+        on_error: OnError = "raise",
+        chunk_size: int = 1024,
+        ordered: bool = True,
+        progress: bool | Callable[[int], object] = False,
+    ) -> Iterator[Chunk]:
+        """Embeds any number of texts in constant memory: they are read as they are needed, a chunk at a time.
+
+        At most `max_concurrency` requests are under way, and at most twice as many chunks are held; while nobody takes
+        one, nothing more is read. `texts` is advanced in the thread that takes the chunks. A stream that is left early
+        stops when it is collected, or by its `close()`.
+
+        Args:
+            texts: Any iterable of texts, none of them empty or blank.
+            dimensions: As for `embed`.
+            input_type: As for `embed`.
+            task: As for `embed`.
+            on_error: As for `embed`, chunk by chunk. With `"raise"` the chunks before the failure come first, then the
+                error, whose `partial` is of its own chunk, and the stream is over. With `"return"` a chunk comes even
+                if each of its texts was refused; a failure that is no text's own, such as a server that is down, ends
+                the stream where it leaves a chunk with nothing.
+            chunk_size: Texts in a chunk; the last may have fewer. A text that stands several times in one is sent once.
+            ordered: Whether chunks come in the order of the texts, or as they are done; so do errors.
+            progress: True for a bar on standard error, which takes the extra `cli`; or a function that is told how many
+                texts are done, after each chunk.
+
+        Returns:
+            An iterator over `Chunk`, which tells the position of its first text, the texts and their result. An error
+            that `texts` raises comes unchanged, after the chunks of what was read before.
+
+        Raises:
+            MRLError: As `embed`; `index` and messages count in the whole stream. Bad arguments are refused at once,
+                the rest comes from the iterator.
+            MissingExtraError: If a bar is wanted and `rich` is not installed.
+        """
+        call = self._plan((), dimensions, input_type, task, on_error)
+        wanted = order(
+            self._engine, call, self._check_open, texts, chunk_size=chunk_size, ordered=ordered, progress=progress
+        )
+        return Chunks(wanted, texts)
+
+    @discreet
     async def aembed(
         self,
         texts: Iterable[str],
@@ -250,6 +303,33 @@ class Embedder:
         if quick is None or isinstance(quick, First):
             return (await self._engine.arun(self._plan([text], None, "query", None, "raise"), quick))[0]
         return quick
+
+    @discreet
+    def aembed_iter(
+        self,
+        texts: Iterable[str] | AsyncIterable[str],
+        *,
+        dimensions: Dimensions = None,
+        input_type: InputType | None = None,
+        task: Task | None = None,
+        on_error: OnError = "raise",
+        chunk_size: int = 1024,
+        ordered: bool = True,
+        progress: bool | Callable[[int], object] = False,
+    ) -> AsyncIterator[Chunk]:
+        """`embed_iter` for the running event loop: the same arguments, and the same chunks under `async for`.
+
+        `texts` may be asynchronous too. It is advanced in the task that takes the chunks. A stream that is left early
+        stops when it is collected, or by `await stream.aclose()`; one whose `__anext__` is cancelled is over.
+
+        Raises:
+            MRLError: As `embed_iter`.
+        """
+        call = self._plan((), dimensions, input_type, task, on_error)
+        wanted = order(
+            self._engine, call, self._check_open, texts, chunk_size=chunk_size, ordered=ordered, progress=progress
+        )
+        return AsyncChunks(wanted, texts)
 
     def close(self) -> None:
         """Lets go of connections and memory. The embedder cannot be used afterwards."""

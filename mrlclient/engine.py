@@ -122,22 +122,30 @@ class Engine:
 
     def run(self, call: Call, first: First | None = None) -> EmbeddingResult:
         """Runs a call in this thread; `first` is its first look into the cache, where that has been taken."""
-        if self.watch is not None:
-            with self.watch.check(call.route) as check:
-                if check is not None:
-                    check.conclude(SyncDriver().run(check.flow()).embeddings)
-        with self._observed(call):
-            return _told(SyncDriver().run(embed(call, self._caching(call, first))))
+        return _told(self.perform(call, SyncDriver(), first))
 
     async def arun(self, call: Call, first: First | None = None) -> EmbeddingResult:
         """As `run`, in the running event loop."""
+        return _told(await self.aperform(call, AsyncDriver(), first))
+
+    def perform(self, call: Call, driver: SyncDriver, first: First | None = None) -> EmbeddingResult:
+        """Runs a call, and warns of nothing."""
         if self.watch is not None:
             with self.watch.check(call.route) as check:
                 if check is not None:
-                    rows = (await AsyncDriver().run(check.flow())).embeddings
+                    check.conclude(driver.run(check.flow()).embeddings)
+        with self._observed(call):
+            return driver.run(embed(call, self._caching(call, first)))
+
+    async def aperform(self, call: Call, driver: AsyncDriver, first: First | None = None) -> EmbeddingResult:
+        """As `perform`, in the running event loop."""
+        if self.watch is not None:
+            with self.watch.check(call.route) as check:
+                if check is not None:
+                    rows = (await driver.run(check.flow())).embeddings
                     await anyio.to_thread.run_sync(check.conclude, rows)
         with self._observed(call):
-            return _told(await AsyncDriver().run(embed(call, self._caching(call, first))))
+            return await driver.run(embed(call, self._caching(call, first)))
 
     def _observed(self, call: Call) -> AbstractContextManager[None]:
         """A span around a call, where anybody looks."""

@@ -47,8 +47,8 @@ def embed(call: Call, caching: Caching | None = None) -> Flow[EmbeddingResult]:
             yield from through_cache(call, caching, _send_all)
     except MRLError as error:
         failed = error
-    if failed is None and call.failures and (call.on_error == "raise" or not call.done.any()):
-        failed = call.first_failure()
+    if failed is None:
+        failed = call.verdict()
     if failed is None:
         return call.result()
     if call.done.any():
@@ -61,7 +61,7 @@ def _send_all(call: Call, wanted: NDArray[np.intp] | None) -> Flow[None]:
     plan = call.plan
     limit = 1 if plan.packing.serial else call.policy.max_concurrency
     batches = plan.batches(wanted, call.route.main.estimator)
-    yield Gather([_embed_batch(call, batch) for batch in batches], limit)
+    yield Gather((_embed_batch(call, batch) for batch in batches), limit)
 
 
 def _embed_batch(call: Call, batch: Batch) -> Flow[None]:

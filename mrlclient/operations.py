@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -134,9 +134,13 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Run flows, at most `limit` at a time; the outcome is the list of their results. The first failure stops all."""
+    """Run flows, at most `limit` at a time; the outcome is the list of their results. The first failure stops all.
 
-    flows: Sequence[Flow[Any]]
+    The flows are taken one by one as there is room to run them, each by one at a time, in any thread: a generator may
+    make them.
+    """
+
+    flows: Iterable[Flow[Any]] = field(repr=False)
     limit: int
 
 

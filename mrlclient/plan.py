@@ -60,6 +60,7 @@ class Plan:
         truncate_input: Whether an over-long text may be cut.
         packing: How batches are packed.
         sizes: How large each of `texts` is.
+        start: Where the given texts begin in the caller's list.
     """
 
     spec: ModelSpec
@@ -72,6 +73,7 @@ class Plan:
     truncate_input: bool
     packing: Packing
     sizes: Sizes = field(repr=False)
+    start: int = 0
 
     @property
     def kept_width(self) -> int:
@@ -98,7 +100,7 @@ class Plan:
 
     def given_index(self, row: int) -> int:
         """The first position in the caller's list of the text in this row."""
-        return int(row) if isinstance(self.rows, range) else int(np.argmax(self.rows == row))
+        return self.start + (int(row) if isinstance(self.rows, range) else int(np.argmax(self.rows == row)))
 
     def under(self, spec: ModelSpec, packing: Packing, resolution: Resolution) -> Plan:
         """The same texts in the same order for another model of the space.
@@ -133,6 +135,7 @@ def make_plan(
     input_type: InputType | None = None,
     task: Task | None = None,
     truncate_input: bool = False,
+    start: int = 0,
 ) -> Plan:
     """Plans a call. Nothing is sent, nothing is computed.
 
@@ -141,7 +144,7 @@ def make_plan(
         ConfigurationError: If the role or the task is not one that the model knows.
     """
     role, prompt = role_of(spec, input_type, task)
-    given = _checked_texts(texts)
+    given = _checked_texts(texts, start)
     distinct = list(dict.fromkeys(given))
     # The allowance covers a provider's own prompt; one that is put here is counted.
     added = len(prompt.encode("utf-8")) if prompt else 0
@@ -155,7 +158,7 @@ def make_plan(
         rows = np.fromiter(map(row_of.__getitem__, given), dtype=np.intp, count=len(given))
     prompted = [prompt + text for text in distinct] if prompt else distinct
     sizes = Sizes(prompted, bounds)
-    return Plan(spec, resolution, role, task, prompt, prompted, rows, truncate_input, packing, sizes)
+    return Plan(spec, resolution, role, task, prompt, prompted, rows, truncate_input, packing, sizes, start)
 
 
 def role_of(spec: ModelSpec, input_type: InputType | None, task: Task | None) -> tuple[InputType | None, str]:
@@ -178,22 +181,30 @@ def role_of(spec: ModelSpec, input_type: InputType | None, task: Task | None) ->
     return None, spec.prompts[task]
 
 
-def _checked_texts(texts: Iterable[str]) -> list[str]:
+def iterator_of(texts: Iterable[str]) -> Iterator[str]:
+    """What gives the texts one by one.
+
+    Raises:
+        InputError: If they are no list of texts.
+    """
     if isinstance(texts, str | bytes):
         raise InputError("Pass a list of texts, not one text; embed_query takes a single one.")
     if isinstance(texts, Mapping):
         raise InputError(f"Pass a list of texts, not {type(texts).__name__}: its keys would be embedded.")
     try:
-        iterator = iter(texts)
+        return iter(texts)
     except TypeError:
         raise InputError(f"Pass a list of texts, not {type(texts).__name__}.") from None
+
+
+def _checked_texts(texts: Iterable[str], start: int) -> list[str]:
     # An error of the caller's own generator is the caller's to see.
-    given = list(iterator)
+    given = list(iterator_of(texts))
     # Nearly always it is so, and told without a step of Python a text.
     plain = set(map(type, given)) <= {str} and all(given) and all(map(str.isascii, given))
     if plain and not any(map(str.isspace, given)):
         return given
-    for index, text in enumerate(given):
+    for index, text in enumerate(given, start):
         if not isinstance(text, str):
             raise InputError(f"Text {index} is {type(text).__name__}, not a string.", index=index)
         if not text or text.isspace():

@@ -22,7 +22,7 @@ from mrlclient.operations import (
 
 
 class ScriptedDriver(SyncDriver):
-    """Runs a flow against a script; the flows of a `Gather` run one after the other.
+    """Runs a flow against a script; the flows of a `Gather` are taken and run one after the other.
 
     Args:
         reply: What a request is answered with; what it raises is thrown into the flow.

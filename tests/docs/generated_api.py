@@ -14,6 +14,7 @@ from mrlclient import MRLError, call, dimensions, embedder, wiring
 _ORDER = [
     "Embedder",
     "EmbeddingResult",
+    "Chunk",
     "Usage",
     "Limits",
     "OpenAI",

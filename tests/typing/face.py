@@ -1,11 +1,23 @@
 """What type checkers make of the public face. Checked by `make check`, never run."""
 
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlclient import Canary, Embedder, EmbeddingResult, ModelSpec, Nomic, OpenAI, Usage, Voyage, truncate_dimensions
+from mrlclient import (
+    Canary,
+    Chunk,
+    Embedder,
+    EmbeddingResult,
+    ModelSpec,
+    Nomic,
+    OpenAI,
+    Usage,
+    Voyage,
+    truncate_dimensions,
+)
 
 Matrix = NDArray[np.float32]
 
@@ -21,6 +33,13 @@ assert_type(result.usage, Usage)
 assert_type(result.usage.usd, float | None)
 assert_type([row for row in result], list[Matrix])  # noqa: C416
 assert_type(truncate_dimensions(result.embeddings, 8), Matrix)
+for chunk in embedder.embed_iter((text for text in "ab"), ordered=False, progress=print):
+    assert_type(chunk, Chunk)
+    assert_type(chunk.start, int)
+    assert_type(chunk.texts, Sequence[str])
+    assert_type(chunk.result, EmbeddingResult)
+    assert_type(chunk.embeddings, Matrix)
+assert_type(embedder.embed_iter(["a"], progress=True), Iterator[Chunk])
 as_array: NDArray[Any] = np.asarray(result)
 
 assert_type(Canary("canary.json", every=3600).due(("openai:x",), 0.0), bool)
@@ -35,11 +54,19 @@ Embedder(Nomic(model_path="folder"))
 Embedder("openai:x", on_narrow="maybe")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 Embedder("openai:x", dimension=3)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
 embedder.embed(["a"], input_type="passage")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+embedder.embed_iter(["a"], progress="yes")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 embedder.embed_query(["a"])  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+async def arriving() -> AsyncIterator[str]:
+    yield "a"
 
 
 async def asynchronous() -> None:
     async with Embedder() as other:
         assert_type(await other.aembed(["a"]), EmbeddingResult)
+        assert_type(other.aembed_iter(["a"]), AsyncIterator[Chunk])
+        async for chunk in other.aembed_iter(arriving(), on_error="return", chunk_size=8):
+            assert_type(chunk, Chunk)
         assert_type(await other.aembed_documents(["a"]), Matrix)
         assert_type(await other.aembed_query("a"), Matrix)

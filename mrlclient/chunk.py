@@ -1,0 +1,115 @@
+"""A chunk of a stream, and how chunks are to be made."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from mrlclient._progress import Progress, progress_of
+from mrlclient.call import Call
+from mrlclient.drivers import AsyncDriver, SyncDriver
+from mrlclient.engine import Engine
+from mrlclient.errors import ConfigurationError
+from mrlclient.models import is_width
+from mrlclient.plan import make_plan
+from mrlclient.result import EmbeddingResult
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Texts of a stream that follow one another, and their embeddings.
+
+    Attributes:
+        start: The position of its first text in the stream.
+        texts: The texts, as given.
+        result: What `embed` returns for them. The positions in `result.errors` are those of its rows, as `texts` has
+            them; the errors themselves say `index` and "Text 3" by the position in the stream.
+    """
+
+    start: int
+    texts: Sequence[str] = field(repr=False)
+    result: EmbeddingResult
+
+    @property
+    def embeddings(self) -> NDArray[np.float32]:
+        """(n, d) float32, a row for each of `texts`."""
+        return self.result.embeddings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Order:
+    """What is wanted of a stream, once it has been found that it can be had.
+
+    Attributes:
+        engine: What runs the chunks.
+        call: A call without texts, planned as each chunk is to be.
+        check_open: Raises where the embedder is closed.
+        chunk_size: Texts in a chunk.
+        ordered: Whether chunks come in the order of the texts.
+        progress: Who is told how far it is.
+    """
+
+    engine: Engine
+    call: Call
+    check_open: Callable[[], object]
+    chunk_size: int
+    ordered: bool
+    progress: Progress
+
+    @property
+    def limit(self) -> int:
+        """Chunks under way at once."""
+        return 1 if self.call.plan.packing.serial else self.call.policy.max_concurrency
+
+    def perform(self, job: tuple[int, list[str]], stop: threading.Event) -> Chunk:
+        """Embeds a chunk."""
+        return Chunk(*job, self.engine.perform(self._call_for(*job), SyncDriver(stop)))
+
+    async def aperform(self, job: tuple[int, list[str]]) -> Chunk:
+        """As `perform`, in the running event loop."""
+        return Chunk(*job, await self.engine.aperform(self._call_for(*job), AsyncDriver()))
+
+    def _call_for(self, start: int, texts: list[str]) -> Call:
+        made = self.call.plan
+        plan = make_plan(
+            made.spec,
+            made.packing,
+            texts,
+            made.resolution,
+            input_type=made.input_type,
+            task=made.task,
+            truncate_input=made.truncate_input,
+            start=start,
+        )
+        # The bound is on the requests of the stream: those of one chunk follow one another.
+        policy = replace(self.call.policy, max_concurrency=1)
+        return Call(plan, self.call.route, policy, self.call.on_error, streamed=True)
+
+
+def order(
+    engine: Engine,
+    call: Call,
+    check_open: Callable[[], object],
+    texts: object,
+    *,
+    chunk_size: int,
+    ordered: bool,
+    progress: bool | Callable[[int], object],
+) -> Order:
+    """What is wanted of a stream.
+
+    Raises:
+        ConfigurationError: If an argument is out of range.
+        MissingExtraError: If a bar is wanted and `rich` is not installed.
+    """
+    if not is_width(chunk_size):
+        raise ConfigurationError(f"chunk_size must be a positive integer, not {chunk_size!r}.")
+    if not isinstance(ordered, bool):
+        raise ConfigurationError(f"ordered must be True or False, not {ordered!r}.")
+    return Order(engine, call, check_open, chunk_size, ordered, progress_of(progress, texts))
