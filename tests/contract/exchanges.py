@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anyio
 
 from mrlclient.errors import MRLError
@@ -20,13 +22,13 @@ def transport_to(url, timeout=5.0):
     return HTTPTransport(url + "/embeddings", Secret(KEY), "acme", timeout)
 
 
-def exchange(url, face, timeout=5.0):
+def exchange(url, face, timeout=5.0, most=1000):
     """The reply, or our error for the failure."""
-    transport = transport_to(url, timeout)
+    transport, request = transport_to(url, timeout), replace(REQUEST, max_response_bytes=most)
 
     async def main():
         try:
-            return await transport.asend(REQUEST)
+            return await transport.asend(request)
         except Exception as failure:
             return failure if isinstance(failure, MRLError) else transport.translate(failure)
         finally:
@@ -35,7 +37,7 @@ def exchange(url, face, timeout=5.0):
     if face != "sync":
         return anyio.run(main, backend=face)
     try:
-        return transport.send(REQUEST)
+        return transport.send(request)
     except Exception as failure:
         return failure if isinstance(failure, MRLError) else transport.translate(failure)
     finally:
