@@ -7,6 +7,7 @@ import gc
 import math
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import trio
 from mrlclient import Embedder, Limits, OpenAI, ProviderError
 from mrlclient.drivers import SyncDriver
 from mrlclient.flow import embed
+from mrlclient.models import catalogue
 from mrlclient.testing.emulator import Fault, emulator_vector
 
 MODEL = "openai:text-embedding-3-small"
@@ -39,8 +41,13 @@ def embedder(emulator, cache):
         yield embedder
 
 
+#: Texts that a request holds at most.
+EACH = 20
+
+
 def hosted(emulator, **options):
-    provider = OpenAI(MODEL, api_key=emulator.openai_key, base_url=emulator.openai_base_url, timeout=30)
+    spec = replace(catalogue().models[MODEL], max_inputs=EACH)
+    provider = OpenAI(spec, api_key=emulator.openai_key, base_url=emulator.openai_base_url, timeout=30)
     return Embedder(provider, limits=UNLIMITED, **options)
 
 
@@ -70,13 +77,9 @@ def no_socket_left(emulator):
     assert sockets() <= before
 
 
-#: Texts of 8,000 bytes that a request holds at most, by the tokens that they may have.
-EACH = 82
-
-
 def batches(n):
     """Texts that take n requests."""
-    return [f"{i} " + "x" * 8000 for i in range(EACH * n)]
+    return [f"text {i}" for i in range(EACH * n)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

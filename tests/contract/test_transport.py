@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anyio
@@ -26,6 +27,7 @@ from mrlclient import (
     ProviderTimeoutError,
     ResponseContractError,
 )
+from mrlclient.models import catalogue
 from mrlclient.testing.emulator import Fault
 
 FACES = ["sync", "asyncio"]
@@ -157,12 +159,11 @@ def connections(emulator):
     return len({request.connection for request in emulator.requests})
 
 
-def hosted(emulator, **options):
+def hosted(emulator, max_inputs=2048, **options):
     # The emulator's headers tell of limits that it does not have.
     options["limits"] = Limits(math.inf, math.inf)
-    return Embedder(
-        OpenAI("text-embedding-3-small", api_key=emulator.openai_key, base_url=emulator.openai_base_url), **options
-    )
+    spec = replace(catalogue().models["openai:text-embedding-3-small"], max_inputs=max_inputs)
+    return Embedder(OpenAI(spec, api_key=emulator.openai_key, base_url=emulator.openai_base_url), **options)
 
 
 def test_connections_are_kept_between_calls(emulator):
@@ -184,8 +185,10 @@ def test_connections_are_kept_between_calls(emulator):
 @pytest.mark.parametrize("face", FACES)
 def test_concurrency_is_bounded(face, emulator):
     """Four batches under way at once take four connections, and no more."""
-    texts = [f"{i} " + "x" * 8000 for i in range(900)]  # 82 such texts may come close to the tokens of a request
-    with hosted(emulator, max_concurrency=4) as embedder:
+    texts = [f"text {i}" for i in range(11)]
+    for _ in texts:
+        emulator.faults.append(Fault(delay=0.05))
+    with hosted(emulator, max_inputs=1, max_concurrency=4) as embedder:
         if face == "sync":
             embedder.embed(texts)
         else:
