@@ -17,12 +17,12 @@ from benchmarks.clients import CONTENDERS
 from benchmarks.parts import Part, bulk, cut, many, single, start, stream
 
 PARTS: dict[str, Part] = {
-    "bulk": bulk.run,
-    "one": single.run,
-    "many": many.run,
-    "stream": stream.run,
-    "cut": cut.run,
-    "start": start.run,
+    "bulk": bulk.PART,
+    "one": single.PART,
+    "many": many.PART,
+    "stream": stream.PART,
+    "cut": cut.PART,
+    "start": start.PART,
 }
 
 
@@ -42,12 +42,13 @@ def main() -> None:
         parser.error(f"there is no {unknown!r}")
     rounds = options.rounds or (1 if options.quick else 5)
     line = page.machine(" ".join(["python -m benchmarks", *sys.argv[1:]]))
-    tables, panels = {"machine": line}, {}
+    tables: dict[str, str] = {"machine": line}
+    panels: dict[str, dict[str, float]] = {}
     print(line)
     with Bench(rounds, quick=options.quick, skip=skip) as bench:
         for name in parts:
             begun = time.monotonic()
-            section = PARTS[name](bench)
+            section = PARTS[name].run(bench)
             tables |= section.tables
             panels |= section.bars
             for place, text in section.tables.items():

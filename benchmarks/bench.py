@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -114,12 +115,12 @@ class Bench:
         return self._environments.python(CONTENDERS[contender].environment)
 
     def plotter(self) -> str:
-        """An interpreter with matplotlib.
+        """An interpreter with matplotlib: this one, where it has it.
 
         Raises:
             MissingError: If it is not to be had.
         """
-        return self._environments.python("plot")
+        return sys.executable if find_spec("matplotlib") else self._environments.python("plot")
 
     def open(self, case: Case) -> Process:
         """Starts a contender's process.

@@ -30,19 +30,21 @@ def machine(command: str) -> str:
     )
 
 
+def places(text: str) -> set[str]:
+    """The names of a page's places."""
+    return {name for _, name, _ in _PLACE.findall(text)}
+
+
 def filled(text: str, tables: Mapping[str, str]) -> str:
     """A page's text with what was measured put in.
 
     Raises:
         ValueError: If the page has a place for something else, or none for one of these.
     """
-    places = set(_PLACE_NAMES.findall(text))
-    if places != set(tables):
-        raise ValueError(f"the page and the run differ in {', '.join(sorted(places ^ set(tables)))}")
+    differ = places(text) ^ set(tables)
+    if differ:
+        raise ValueError(f"the page and the run differ in {', '.join(sorted(differ))}")
     return _PLACE.sub(lambda place: f"{place[1]}{tables[place[2]]}\n{place[3]}", text)
-
-
-_PLACE_NAMES = re.compile(r"<!-- measured:([\w-]+) -->")
 
 
 def write(tables: Mapping[str, str], panels: Mapping[str, Mapping[str, float]], plotter: str) -> None:

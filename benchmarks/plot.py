@@ -11,7 +11,9 @@ import matplotlib as mpl
 
 mpl.use("svg")
 
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
+
+from benchmarks.tables import number
 
 _OURS, _OTHERS = "#2a6f97", "#adb5bd"
 
@@ -30,9 +32,7 @@ def draw(panels: Mapping[str, Mapping[str, float]], path: Path) -> None:
         labels = [label.replace("`", "") for label in bars]
         colours = [_OURS if label.startswith("mrlclient") else _OTHERS for label in labels]
         drawn = axis.barh(labels, list(bars.values()), color=colours)
-        axis.bar_label(
-            drawn, [f"{value:,.3g}" if value < 100 else f"{value:,.0f}" for value in bars.values()], padding=3
-        )
+        axis.bar_label(drawn, [number(value) for value in bars.values()], padding=3)
         axis.set_xscale("log")
         axis.set_xlim(right=max(bars.values()) * 3)
         axis.invert_yaxis()

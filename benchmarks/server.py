@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from io import BufferedReader
+from io import IOBase
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ class Server:
                 self._seen[name] += number
 
 
-def _content_length(reader: BufferedReader) -> int:
+def _content_length(reader: IOBase) -> int:
     """Reads a head to its end; the length of the body after it."""
     length = 0
     while (line := reader.readline()) not in (b"\r\n", b""):
@@ -131,7 +131,7 @@ def _content_length(reader: BufferedReader) -> int:
 
 
 def _body(count: int, width: int, floats: bool, model: str) -> bytes:
-    """An answer as OpenAI lays it out, with usage as Voyage has it too; lists are compact, as most servers send them."""
+    """An answer as OpenAI lays it out, which Voyage's client reads too. Lists are compact, as most servers send."""
     rows = np.random.default_rng(0).standard_normal((min(count, _DISTINCT), width))
     unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype("<f4")
     vectors: list[Any]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from benchmarks.bench import Measured
+if TYPE_CHECKING:
+    from benchmarks.bench import Measured
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

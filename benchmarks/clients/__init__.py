@@ -1,14 +1,13 @@
 """The clients that are measured, each in a module of its own with a function `make(settings)`.
 
 What `make` returns has `bulk(texts)` and `one(text)`, as the client's own documentation shows the call, and maybe
-`many(texts)`: requests of `settings.batch` texts, `settings.concurrency` of them under way. Each returns what the client
-hands out, lists or a matrix: nothing is converted.
+`many(texts)`: requests of `settings.batch` texts, `settings.concurrency` of them under way. Each returns what the
+client hands out, lists or a matrix: nothing is converted.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -30,7 +29,7 @@ class Settings(NamedTuple):
     proxy: str
     width: int = 1536
     batch: int = 2048
-    concurrency: int = 1
+    concurrency: int = 4
     variant: str = ""
 
     @property
@@ -57,8 +56,8 @@ class Client(Protocol):
 class Many(Client, Protocol):
     """A client of which the throughput is measured too."""
 
-    def many(self, texts: list[str]) -> Sequence[Any]:
-        """The vectors of very many texts, in many requests; or the requests' lists of vectors."""
+    def many(self, texts: list[str]) -> Any:
+        """The vectors of very many texts, in many requests."""
 
 
 class Contender(NamedTuple):

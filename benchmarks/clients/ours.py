@@ -28,7 +28,7 @@ class _Ours:
             _provider(settings),
             dimensions=settings.width,
             on_narrow="allow",
-            max_concurrency=max(settings.concurrency, 4),
+            max_concurrency=settings.concurrency,
             # A server on this machine has no account whose limits could be known.
             limits=Limits(math.inf, math.inf),
             cache=caches.get(settings.variant),
@@ -58,7 +58,7 @@ def _provider(settings: Settings) -> OpenAI:
     spec = ModelSpec(
         provider="openai",
         name=settings.model,
-        native_dimensions=1536 if settings.width < 1536 else settings.width,
+        native_dimensions=max(settings.width, 1536),
         matryoshka=True,
         server_dimensions="any",
         max_inputs=settings.batch,

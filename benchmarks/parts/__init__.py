@@ -13,11 +13,20 @@ class Section(NamedTuple):
 
     Attributes:
         tables: Markdown for the page, by the name of the place where it goes.
-        bars: Numbers for the plot, by the title of its axis and the label; none by default.
+        bars: Numbers for the plot, by the title of its axis and the label.
     """
 
     tables: dict[str, str]
-    bars: dict[str, dict[str, float]] = {}
+    bars: dict[str, dict[str, float]]
 
 
-Part = Callable[[Bench], Section]
+class Part(NamedTuple):
+    """Something that can be measured alone.
+
+    Attributes:
+        run: Measures it.
+        places: The tables that come of it.
+    """
+
+    run: Callable[[Bench], Section]
+    places: tuple[str, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.bench import Bench, Case, Measured
-from benchmarks.parts import Section
+from benchmarks.parts import Part, Section
 from benchmarks.tables import missing_row, number, ratio, table
 
 COUNT = 2048
@@ -89,6 +89,9 @@ def _memory_line(bench: Bench) -> str:
     body, lists = (bench.answer_size(count, 1536, floats=floats) / 1e6 for floats in (False, True))
     matrix = count * 1536 * 4 / 1e6
     return (
-        f"The answer and the matrix that is made of it are {body:.1f} + {matrix:.1f} = {body + matrix:.1f} MB; an answer "
-        f"with lists of numbers is {lists:.1f} MB."
+        f"The answer and the matrix that is made of it are {body:.1f} + {matrix:.1f} = {body + matrix:.1f} MB; "
+        f"an answer with lists of numbers is {lists:.1f} MB."
     )
+
+
+PART = Part(run, ("bulk-1536", "bulk-3072", "bulk-tls", "bulk-lists", "bulk-memory"))

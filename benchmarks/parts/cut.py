@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.bench import Bench, Case
-from benchmarks.parts import Section
+from benchmarks.parts import Part, Section
 from benchmarks.tables import missing_row, number, ratio, table
 
 _LABELS = {
@@ -20,10 +20,13 @@ def run(bench: Bench) -> Section:
     [result] = bench.measure_fresh([case], 1)
     heads = ["", "CPU ms", "× the copy", "× plain numpy"]
     if result.missing:
-        return Section({"cut": table(heads, [missing_row(result, len(heads))])})
+        return Section({"cut": table(heads, [missing_row(result, len(heads))])}, {})
     [seconds] = result.rounds
     rows = [
         [label, number(seconds[name], 1e-3), *(ratio(seconds[name], seconds[other]) for other in ("copy", "numpy"))]
         for name, label in _LABELS.items()
     ]
-    return Section({"cut": table(heads, rows)})
+    return Section({"cut": table(heads, rows)}, {})
+
+
+PART = Part(run, ("cut",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from benchmarks.bench import Bench, Case, Measured
-from benchmarks.parts import Section
+from benchmarks.parts import Part, Section
 from benchmarks.tables import missing_row, number, table
 
 BATCH = 256
@@ -45,7 +45,7 @@ def run(bench: Bench) -> Section:
         cpu = left.median("cpu")
         assert cpu is not None
         rows.append([left.label, f"{count:,}", *_cells(left, 32), *_cells(right, 8), number(cpu / count, 1e-6)])
-    return Section({"many": table(heads, rows)})
+    return Section({"many": table(heads, rows)}, {})
 
 
 def _cells(result: Measured, concurrency: int) -> list[str]:
@@ -53,3 +53,6 @@ def _cells(result: Measured, concurrency: int) -> list[str]:
     assert wall is not None
     least = math.ceil(math.ceil(count / BATCH) / concurrency) * LATENCY
     return [f"{count / wall:,.0f}", f"{least / wall:.0%}", f"{result.connections}"]
+
+
+PART = Part(run, ("many",))

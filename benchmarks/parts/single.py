@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.bench import Bench, Case, Measured
-from benchmarks.parts import Section
+from benchmarks.parts import Part, Section
 from benchmarks.tables import missing_row, number, table
 
 _PLAIN = (
@@ -51,3 +51,6 @@ def _table(results: Sequence[Measured]) -> str:
             row.append(f"{(own - base) * 1e6:+,.0f}")
         rows.append(row)
     return table(heads, rows)
+
+
+PART = Part(run, ("one", "one-tls", "one-cached"))

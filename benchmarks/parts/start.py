@@ -8,7 +8,7 @@ import subprocess
 from functools import partial
 
 from benchmarks.bench import Bench, Case
-from benchmarks.parts import Section
+from benchmarks.parts import Part, Section
 from benchmarks.processes import ROOT, MissingError, pin
 from benchmarks.tables import missing_row, number, table
 
@@ -36,7 +36,7 @@ def run(bench: Bench) -> Section:
     rows = [
         missing_row(each, len(heads)) if each.missing else [each.label, number(each.median("cpu"))] for each in measured
     ]
-    return Section({"import": imports, "first": table(heads, rows)})
+    return Section({"import": imports, "first": table(heads, rows)}, {})
 
 
 def _imports(bench: Bench, rounds: int) -> list[list[str]]:
@@ -65,8 +65,11 @@ def _seconds(python: str, code: str, core: int | None) -> float | None:
         [python, "-W", "ignore", "-c", code],
         cwd=ROOT,
         stderr=subprocess.DEVNULL,
-        preexec_fn=partial(pin, core),  # noqa: PLW1509 - this process has one thread
+        preexec_fn=partial(pin, core),
     )
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     return used.ru_utime + used.ru_stime if child.returncode == 0 else None
+
+
+PART = Part(run, ("import", "first"))

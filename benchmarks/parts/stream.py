@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.bench import Bench, Case
-from benchmarks.parts import Section
+from benchmarks.parts import Part, Section
 from benchmarks.tables import missing_row, table
 
 COUNT = 1_000_000
@@ -33,4 +33,7 @@ def run(bench: Bench) -> Section:
                 f"{seen['cpu']:.1f}",
             ]
         )
-    return Section({"stream": table(heads, rows)})
+    return Section({"stream": table(heads, rows)}, {})
+
+
+PART = Part(run, ("stream",))
