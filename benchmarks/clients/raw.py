@@ -32,14 +32,15 @@ class _Raw:
         content = json.dumps(asked, separators=(",", ":")).encode()
         self._socket.sendall(f"{self._head}{len(content)}\r\n\r\n".encode() + content)
         body = self._read()
-        rows = np.empty((len(texts), self._width), dtype=np.float32)
-        length = -(-self._width * 4 // 3) * 4
+        rows = np.empty((len(texts), self._width), dtype="<f4")
+        size, length = self._width * 4, -(-self._width * 4 // 3) * 4
         place = 0
-        with memoryview(body) as view:
-            for i in range(len(texts)):
-                start = body.index(_BEFORE, place) + len(_BEFORE)
-                place = start + length
-                rows[i] = np.frombuffer(pybase64.b64decode(view[start:place]), dtype="<f4")
+        with memoryview(body) as view, memoryview(rows.reshape(-1).view(np.uint8)) as out:
+            for start in range(0, len(texts) * size, size):
+                begin = body.index(_BEFORE, place) + len(_BEFORE)
+                place = begin + length
+                # To validate is the faster way: otherwise foreign characters are looked for first.
+                out[start : start + size] = pybase64.b64decode(view[begin:place], validate=True)
         return rows
 
     def one(self, text: str) -> NDArray[np.float32]:
