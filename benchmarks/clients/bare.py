@@ -61,7 +61,7 @@ def _decode(body: bytes, count: int, width: int) -> NDArray[np.float32]:
     if len(data) != count or len(spans) != count:
         raise ValueError("the answer has not as many vectors as there are texts")
     rows, size = np.empty((count, width), dtype="<f4"), width * 4
-    with memoryview(body) as view, memoryview(rows.reshape(-1).view(np.uint8)) as out:
+    with memoryview(body) as view, rows.reshape(-1).view(np.uint8).data as out:
         for item, (begin, end) in zip(data, spans, strict=True):
             start = item["index"] * size
             out[start : start + size] = pybase64.b64decode(view[begin:end], validate=True)

@@ -48,9 +48,10 @@ class _Ours:
 
     def stream(self, texts: Iterable[str], size: int) -> Iterator[int]:
         """Rows of each chunk, as it comes."""
-        if not hasattr(self._embedder, "embed_iter"):
+        embed: Any = getattr(self._embedder, "embed_iter", None)
+        if embed is None:
             raise MissingError("this version has no embed_iter")
-        for chunk in self._embedder.embed_iter(texts, chunk_size=size):
+        for chunk in embed(texts, chunk_size=size):
             yield len(chunk.embeddings)
 
 

@@ -35,7 +35,7 @@ class _Raw:
         rows = np.empty((len(texts), self._width), dtype="<f4")
         size, length = self._width * 4, -(-self._width * 4 // 3) * 4
         place = 0
-        with memoryview(body) as view, memoryview(rows.reshape(-1).view(np.uint8)) as out:
+        with memoryview(body) as view, rows.reshape(-1).view(np.uint8).data as out:
             for start in range(0, len(texts) * size, size):
                 begin = body.index(_BEFORE, place) + len(_BEFORE)
                 place = begin + length

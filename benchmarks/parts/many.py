@@ -10,8 +10,8 @@ from benchmarks.tables import missing_row, number, table
 
 BATCH = 256
 LATENCY = 0.05
-_FAST = ("httpx2", "mrlclient", "async", "pyreqwest")
-_SLOW = ("openai-async", "voyageai-async")
+_FAST: tuple[str, ...] = ("httpx2", "mrlclient", "async", "pyreqwest")
+_SLOW: tuple[str, ...] = ("openai-async", "voyageai-async")
 
 
 def run(bench: Bench) -> Section:
