@@ -54,6 +54,8 @@ def main() -> None:
             for place, text in section.tables.items():
                 print(f"\n{place}\n\n{text}")
             print(f"# {name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+        if bench.failed:
+            sys.exit("A client failed; its error is above. The page stays as it was.")
         if not (options.quick or options.only or options.skip):
             page.write(tables, panels, bench.plotter())
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from benchmarks.clients import CONTENDERS, VARIABLES, Settings
 from benchmarks.environments import Environments
-from benchmarks.processes import MissingError, Process, cores
+from benchmarks.processes import FailedError, MissingError, Process, cores
 
 
 class Case(NamedTuple):
@@ -70,11 +70,15 @@ class Bench:
         rounds: How many rounds count; one more comes before them.
         quick: Measure what is installed here, in few and small calls.
         skip: Contenders to leave out.
+
+    Attributes:
+        failed: Whether something that is there could not be measured.
     """
 
     def __init__(self, rounds: int, *, quick: bool = False, skip: Iterable[str] = ()) -> None:
         self.rounds = rounds
         self.quick = quick
+        self.failed = False
         self._skip = frozenset(skip)
         self._environments = Environments(own=quick)
         self._stack = ExitStack()
@@ -153,8 +157,8 @@ class Bench:
                     process = stack.enter_context(self.open(result.case))
                     self._ask(result, process, "check")
                     self._ask(result, process, result.case.do, **result.case.arguments)
-                except MissingError as problem:
-                    result.missing = str(problem)
+                except (MissingError, FailedError) as problem:
+                    self._leave_out(result, problem)
                 else:
                     processes.append((result, process))
             for _ in range(rounds or self.rounds):
@@ -171,9 +175,14 @@ class Bench:
                     with self.open(result.case) as process:
                         answer = self._ask(result, process, result.case.do, **result.case.arguments)
                         result.rounds.append(answer)
-                except MissingError as problem:
-                    result.missing = str(problem)
+                except (MissingError, FailedError) as problem:
+                    self._leave_out(result, problem)
         return results
+
+    def _leave_out(self, result: Measured, problem: Exception) -> None:
+        result.missing = str(problem)
+        self.failed = self.failed or isinstance(problem, FailedError)
+        print(f"# {result.label}: {problem}", file=sys.stderr, flush=True)
 
     def _ask(self, result: Measured, process: Process, do: str, **arguments: Any) -> dict[str, Any]:
         before = self._server.ask("seen")

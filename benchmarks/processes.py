@@ -17,6 +17,10 @@ class MissingError(Exception):
     """What is to be measured is not there; the message says why."""
 
 
+class FailedError(Exception):
+    """What is to be measured ended with an error, which it has printed."""
+
+
 class Process:
     """A child process and the commands that it answers.
 
@@ -28,6 +32,7 @@ class Process:
 
     Raises:
         MissingError: If the child says that what it should run is not there.
+        FailedError: If it ends instead of answering.
     """
 
     def __init__(self, python: str, module: str, *arguments: str, variables: Mapping[str, str] | None = None) -> None:
@@ -57,7 +62,7 @@ class Process:
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._child.args!r} ended with {self._child.wait()}")
+            raise FailedError(f"{self._child.args!r} ended with {self._child.wait()}")
         answer = json.loads(line)
         if "missing" in answer:
             raise MissingError(answer["missing"])
