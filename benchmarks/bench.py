@@ -44,7 +44,7 @@ class Measured:
         case: What was measured.
         missing: Why it was not, or nothing.
         rounds: Each round's answer of the runner, with what the server saw meanwhile as `server requests` and so on.
-        connections: How many the server saw in all, the first round's included.
+        connections: How many the server saw in all.
     """
 
     case: Case
@@ -147,8 +147,14 @@ class Bench:
             variables=VARIABLES,
         )
 
-    def measure(self, cases: Iterable[Case], rounds: int | None = None) -> list[Measured]:
-        """Runs all cases in turns, so that a busy machine is as busy for all of them; a first round does not count."""
+    def measure(self, cases: Iterable[Case], rounds: int | None = None, *, warm: bool = True) -> list[Measured]:
+        """Runs all cases in turns, so that a busy machine is as busy for all of them.
+
+        Args:
+            cases: What to measure, each in a process of its own.
+            rounds: Other than the run's own.
+            warm: Whether a round comes first that does not count.
+        """
         results = [Measured(case) for case in cases]
         with ExitStack() as stack:
             processes: list[tuple[Measured, Process]] = []
@@ -156,7 +162,8 @@ class Bench:
                 try:
                     process = stack.enter_context(self.open(result.case))
                     self._ask(result, process, "check")
-                    self._ask(result, process, result.case.do, **result.case.arguments)
+                    if warm:
+                        self._ask(result, process, result.case.do, **result.case.arguments)
                 except (MissingError, FailedError) as problem:
                     self._leave_out(result, problem)
                 else:

@@ -50,7 +50,7 @@ def _measure(bench: Bench, names: Sequence[str], width: int, *, tls: bool = Fals
 
 def _growth(bench: Bench, names: Sequence[str], *, tls: bool = False) -> dict[str, float | None]:
     cases = [Case(name, "growth", {"count": FEW if bench.quick else COUNT}, tls) for name in bench.kept(names)]
-    measured = bench.measure_fresh(cases, 1 if bench.quick else 3)
+    measured = bench.measure_fresh(cases, min(bench.rounds, 3))
     return {result.case.contender: result.median("growth") for result in measured}
 
 

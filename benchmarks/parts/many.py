@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from benchmarks.bench import Bench, Case, Measured
 from benchmarks.parts import Part, Section
@@ -17,42 +18,33 @@ _SLOW: tuple[str, ...] = ("openai-async", "voyageai-async")
 def run(bench: Bench) -> Section:
     """32 requests under way, and 8."""
     bench.configure(LATENCY)
-    counts = dict.fromkeys(_FAST, 100_000) | dict.fromkeys(_SLOW, 25_600)
-    if bench.quick:
-        counts = dict.fromkeys(counts, 2_560)
-    rounds = min(bench.rounds, 3)
-    wide, narrow = (
-        bench.measure(
-            (
-                Case(name, "many", {"count": counts[name]}, settings={"batch": BATCH, "concurrency": concurrency})
-                for name in bench.kept(list(counts))
-            ),
-            rounds,
-        )
-        for concurrency in (32, 8)
-    )
+    wide, narrow = _measure(bench, (*_FAST, *_SLOW), 32), _measure(bench, _FAST, 8)
     bench.configure()
-    heads = ["Client", "Texts"]
-    for concurrency in (32, 8):
-        heads += [f"{concurrency} under way: texts/s", "of what the latency allows", "Connections"]
-    heads.append("CPU ms per 1,000 texts")
+    return Section({"many": _table(wide, 32), "many-narrow": _table(narrow, 8)}, {})
+
+
+def _measure(bench: Bench, names: Sequence[str], concurrency: int) -> list[Measured]:
+    settings = {"batch": BATCH, "concurrency": concurrency}
+    cases = []
+    for name in bench.kept(names):
+        count = 2_560 if bench.quick else 25_600 if name in _SLOW else 100_000
+        cases.append(Case(name, "many", {"count": count}, settings=settings))
+    return bench.measure(cases, min(bench.rounds, 3), warm=False)
+
+
+def _table(results: Sequence[Measured], concurrency: int) -> str:
+    heads = ["Client", "Texts", "Texts/s", "Of what the latency allows", "CPU ms per 1,000 texts", "Connections"]
     rows = []
-    for left, right in zip(wide, narrow, strict=True):
-        if left.missing:
-            rows.append(missing_row(left, len(heads)))
+    for result in results:
+        wall, cpu = result.median("wall"), result.median("cpu")
+        if wall is None or cpu is None:
+            rows.append(missing_row(result, len(heads)))
             continue
-        count = left.case.arguments["count"]
-        cpu = left.median("cpu")
-        assert cpu is not None
-        rows.append([left.label, f"{count:,}", *_cells(left, 32), *_cells(right, 8), number(cpu / count, 1e-6)])
-    return Section({"many": table(heads, rows)}, {})
+        count = result.case.arguments["count"]
+        least = math.ceil(math.ceil(count / BATCH) / concurrency) * LATENCY
+        row = [result.label, f"{count:,}", f"{count / wall:,.0f}", f"{least / wall:.0%}", number(cpu / count, 1e-6)]
+        rows.append([*row, str(result.connections)])
+    return table(heads, rows)
 
 
-def _cells(result: Measured, concurrency: int) -> list[str]:
-    count, wall = result.case.arguments["count"], result.median("wall")
-    assert wall is not None
-    least = math.ceil(math.ceil(count / BATCH) / concurrency) * LATENCY
-    return [f"{count / wall:,.0f}", f"{least / wall:.0%}", f"{result.connections}"]
-
-
-PART = Part(run, ("many",))
+PART = Part(run, ("many", "many-narrow"))

@@ -29,7 +29,7 @@ _FIRST = ("httpx2", "mrlclient", "pyreqwest", "plain", "openai", "voyageai", "li
 def run(bench: Bench) -> Section:
     """Medians over fresh processes."""
     bench.configure()
-    rounds = 1 if bench.quick else 7
+    rounds = max(bench.rounds, 7) if bench.rounds >= 5 else bench.rounds
     heads = ["", "CPU s"]
     imports = table(heads, _imports(bench, rounds))
     measured = bench.measure_fresh((Case(name, "first", {}) for name in bench.kept(_FIRST)), rounds)
