@@ -7,10 +7,10 @@ from benchmarks.parts import Part, Section
 from benchmarks.tables import missing_row, number, ratio, table
 
 _LABELS = {
-    "copy": "the copy alone, into a matrix that is there",
-    "ours": "`truncate_dimensions(x, 256, out=...)`",
-    "ours, a new matrix": "`truncate_dimensions(x, 256)`",
+    "copy": "`x[:, :256].copy()`, the copy alone",
     "numpy": "`x[:, :256] / np.linalg.norm(x[:, :256], axis=1, keepdims=True)`",
+    "ours": "`truncate_dimensions(x, 256)`",
+    "ours, out": "`truncate_dimensions(x, 256, out=y)`, into a matrix that is there",
 }
 
 
