@@ -44,13 +44,11 @@ class Measured:
         case: What was measured.
         missing: Why it was not, or nothing.
         rounds: Each round's answer of the runner, with what the server saw meanwhile as `server requests` and so on.
-        connections: How many the server saw in all.
     """
 
     case: Case
     missing: str = ""
     rounds: list[dict[str, Any]] = field(default_factory=list)
-    connections: int = 0
 
     @property
     def label(self) -> str:
@@ -161,16 +159,16 @@ class Bench:
             for result in results:
                 try:
                     process = stack.enter_context(self.open(result.case))
-                    self._ask(result, process, "check")
+                    self._ask(process, "check")
                     if warm:
-                        self._ask(result, process, result.case.do, **result.case.arguments)
+                        self._ask(process, result.case.do, **result.case.arguments)
                 except (MissingError, FailedError) as problem:
                     self._leave_out(result, problem)
                 else:
                     processes.append((result, process))
             for _ in range(rounds or self.rounds):
                 for result, process in processes:
-                    result.rounds.append(self._ask(result, process, result.case.do, **result.case.arguments))
+                    result.rounds.append(self._ask(process, result.case.do, **result.case.arguments))
         return results
 
     def measure_fresh(self, cases: Iterable[Case], rounds: int) -> list[Measured]:
@@ -180,7 +178,7 @@ class Bench:
             for result in (result for result in results if not result.missing):
                 try:
                     with self.open(result.case) as process:
-                        answer = self._ask(result, process, result.case.do, **result.case.arguments)
+                        answer = self._ask(process, result.case.do, **result.case.arguments)
                         result.rounds.append(answer)
                 except (MissingError, FailedError) as problem:
                     self._leave_out(result, problem)
@@ -191,9 +189,7 @@ class Bench:
         self.failed = self.failed or isinstance(problem, FailedError)
         print(f"# {result.label}: {problem}", file=sys.stderr, flush=True)
 
-    def _ask(self, result: Measured, process: Process, do: str, **arguments: Any) -> dict[str, Any]:
-        before = self._server.ask("seen")
+    def _ask(self, process: Process, do: str, **arguments: Any) -> dict[str, Any]:
+        self._server.ask("seen")  # from here on
         answer: dict[str, Any] = process.ask(do, **arguments) or {}
-        after = self._server.ask("seen")
-        result.connections += after["connections"] - before["connections"]
-        return answer | {f"server {name}": after[name] - before[name] for name in after}
+        return answer | {f"server {name}": seen for name, seen in self._server.ask("seen").items()}

@@ -8,6 +8,7 @@ the other end: for a client that knows only the vendor's own address.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import socket
 import ssl
@@ -41,7 +42,9 @@ class Server:
         self._latency = 0.0
         self._floats = False
         self._lock = threading.Lock()
-        self._seen = {"connections": 0, "requests": 0, "texts": 0}
+        self._numbers = itertools.count()
+        self._used: set[int] = set()
+        self._requests = self._texts = 0
         self._answers: dict[tuple[int, int, bool, str], bytes] = {}
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(certificate))
@@ -65,17 +68,20 @@ class Server:
         """How it answers from now on: after how many seconds, and whether with lists of numbers whatever is asked."""
         self._latency, self._floats = latency, floats
 
-    def seen(self) -> dict[str, float]:
-        """Connections, requests and texts so far, and its CPU seconds."""
+    def seen(self) -> dict[str, int]:
+        """Connections that were opened or used since this was last asked, and requests and texts."""
         with self._lock:
-            return self._seen | {"cpu": time.process_time()}
+            seen = {"connections": len(self._used), "requests": self._requests, "texts": self._texts}
+            self._used, self._requests, self._texts = set(), 0, 0
+        return seen
 
     def size(self, count: int, width: int, *, floats: bool = False) -> int:
         """Bytes of an answer's body."""
         return len(_body(count, width, floats, "text-embedding-3-small"))
 
     def _serve(self, connection: socket.socket, tls: bool) -> None:
-        self._count(connections=1)
+        number = next(self._numbers)
+        self._count(number)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls:
@@ -88,7 +94,8 @@ class Server:
                     connection = self._tls.wrap_socket(connection, server_side=True)
                     reader = connection.makefile("rb", 1 << 16)
                     continue
-                made = self._answer(json.loads(reader.read(length)))
+                made, texts = self._answer(json.loads(reader.read(length)))
+                self._count(number, requests=1, texts=texts)
                 if self._latency:
                     time.sleep(self._latency)
                 connection.sendall(made)
@@ -97,25 +104,25 @@ class Server:
         finally:
             connection.close()
 
-    def _answer(self, request: Mapping[str, Any]) -> bytes:
+    def _answer(self, request: Mapping[str, Any]) -> tuple[bytes, int]:
         texts = request["input"]
         # One text, or the tokens of one, stand without a list around them.
         count = 1 if isinstance(texts, str) or isinstance(texts[0], int) else len(texts)
         model = request["model"]
         width = request.get("dimensions") or request.get("output_dimension") or _NATIVE.get(model, 1024)
         floats = self._floats or request.get("encoding_format") != "base64"
-        self._count(requests=1, texts=count)
         key = (count, width, floats, model)
         if key not in self._answers:
             body = _body(*key)
             head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             self._answers[key] = head.encode() + body
-        return self._answers[key]
+        return self._answers[key], count
 
-    def _count(self, **more: int) -> None:
+    def _count(self, number: int, requests: int = 0, texts: int = 0) -> None:
         with self._lock:
-            for name, number in more.items():
-                self._seen[name] += number
+            self._used.add(number)
+            self._requests += requests
+            self._texts += texts
 
 
 def _content_length(reader: IOBase) -> int:

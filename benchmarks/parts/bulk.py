@@ -14,6 +14,7 @@ FEW = 256
 
 _PEERS = ("openai", "voyageai", "pydantic-ai", "langchain-openai")
 _OURS = ("mrlclient", "pyreqwest", "plain")
+_SECURE = ("httpx2", "mrlclient", "pyreqwest", "openai", "catsu")
 #: Clients that get lists of numbers whatever others ask for.
 _SLOW = frozenset({"litellm", "openai-float"})
 
@@ -23,9 +24,9 @@ def run(bench: Bench) -> Section:
     bench.configure()
     small = _measure(bench, ("limit", "httpx2", *_OURS, *_PEERS, "litellm"), 1536)
     large = [] if bench.quick else _measure(bench, ("limit", "httpx2", *_OURS, *_PEERS), 3072)
-    secure = _measure(bench, ("httpx2", *_OURS[:2], "openai", "catsu"), 1536, tls=True)
+    secure = _measure(bench, _SECURE, 1536, tls=True)
     growth = _growth(bench, ("limit", "httpx2", *_OURS, *_PEERS))
-    secure_growth = _growth(bench, ("catsu",), tls=True)
+    secure_growth = _growth(bench, _SECURE, tls=True)
     bench.configure(floats=True)
     floats = _measure(bench, (*_OURS, "openai-float", "litellm"), 1536, few=True)
     bench.configure()

@@ -43,7 +43,7 @@ def _table(results: Sequence[Measured], concurrency: int) -> str:
         count = result.case.arguments["count"]
         least = math.ceil(math.ceil(count / BATCH) / concurrency) * LATENCY
         row = [result.label, f"{count:,}", f"{count / wall:,.0f}", f"{least / wall:.0%}", number(cpu / count, 1e-6)]
-        rows.append([*row, str(result.connections)])
+        rows.append([*row, f"{result.median('server connections'):.0f}"])
     return table(heads, rows)
 
 
