@@ -196,7 +196,8 @@ def descriptors():
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="counts the files under /dev/fd")
 def test_close_leaves_no_thread_and_no_socket_even_in_a_slow_answer(ask):
-    before = set(threading.enumerate()), descriptors()
+    # An earlier test's may still be ending.
+    threads, files = set(threading.enumerate()), descriptors()
     own = Emulator().start()
     with httpx2.Client(trust_env=False) as idle, ThreadPoolExecutor(2) as pool:
         idle.get(own.url)
@@ -209,7 +210,8 @@ def test_close_leaves_no_thread_and_no_socket_even_in_a_slow_answer(ask):
         assert time.perf_counter() - began < 1
         assert all(isinstance(future.exception(), httpx2.TransportError) for future in waiting)
         own.close()
-    assert (set(threading.enumerate()), descriptors()) == before
+    assert set(threading.enumerate()) <= threads
+    assert descriptors() <= files
     with pytest.raises(RuntimeError, match="not running"):
         _ = own.url
     assert len(own.requests) == 3

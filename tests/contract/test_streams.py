@@ -10,6 +10,7 @@ import time
 import warnings
 from contextlib import aclosing
 from contextvars import ContextVar
+from dataclasses import replace
 
 import anyio
 import numpy as np
@@ -28,14 +29,16 @@ from mrlclient import (
     ServerBehaviorWarning,
 )
 from mrlclient._warn import PACKAGE
+from mrlclient.models import catalogue
 from mrlclient.testing.emulator import Fault, emulator_vector
 
 MODEL = "openai:text-embedding-3-small"
 UNLIMITED = Limits(math.inf, math.inf)
 
 
-def hosted(emulator, **options):
-    provider = OpenAI(MODEL, api_key=emulator.openai_key, base_url=emulator.openai_base_url, timeout=30)
+def hosted(emulator, max_inputs=2048, **options):
+    spec = replace(catalogue().models[MODEL], max_inputs=max_inputs)
+    provider = OpenAI(spec, api_key=emulator.openai_key, base_url=emulator.openai_base_url, timeout=30)
     return Embedder(
         provider, **{"limits": UNLIMITED, "dimensions": 256, "on_narrow": "allow", "max_attempts": 1, **options}
     )
@@ -174,7 +177,7 @@ def test_the_bounds(backend, ordered, emulator):
 def test_no_more_requests_than_allowed(backend, emulator):
     """The limit is that of the stream, whatever the chunks: each of these takes two requests."""
     under_way, most = [], []
-    with hosted(emulator, max_concurrency=3) as embedder:
+    with hosted(emulator, max_inputs=5, max_concurrency=3) as embedder:
         provider = embedder._engine.documents.main.provider
         send, asend = provider.send, provider.asend
 
@@ -196,8 +199,7 @@ def test_no_more_requests_than_allowed(backend, emulator):
 
         provider.send, provider.asend = counted, acounted
         emulator.faults.append(Fault(delay=0.05, times=99))
-        texts = [f"{i} " + "x" * 8000 for i in range(60 * 6)]
-        chunks, error = take(backend, embedder, texts, chunk_size=60)
+        chunks, error = take(backend, embedder, texts_of(60), chunk_size=10)
     assert error is None
     assert len(chunks) == 6
     assert len(most) == 12
@@ -512,7 +514,8 @@ def test_two_threads_at_one_stream(embedder, emulator):
     first = []
     thread = threading.Thread(target=lambda: first.append(next(stream)))
     thread.start()
-    time.sleep(0.1)
+    while not emulator.requests:
+        time.sleep(0.01)
     with pytest.raises(ConfigurationError, match="Another thread"):
         next(stream)
     thread.join()

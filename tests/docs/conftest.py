@@ -45,8 +45,11 @@ def sandbox(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(work)
     monkeypatch.syspath_prepend(str(work))
-    before = set(sys.modules)
+    before, known = set(sys.modules), set(os.environ)
     yield work
+    # So does a variable that it set.
+    for name in set(os.environ) - known:
+        del os.environ[name]
     # A module that a page wrote goes with its folder.
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(work)):
