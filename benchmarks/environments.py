@@ -19,7 +19,6 @@ PACKAGES: dict[str, tuple[str, ...]] = {
         *_CORE,
         "apsw==3.54.1.0",
         "pybase64==1.5.1",
-        "pyreqwest==0.15.1",
         "pysimdjson==7.0.2",
         "xxhash==4.1.0",
     ),

@@ -83,7 +83,6 @@ CONTENDERS: dict[str, Contender] = {
     "limit": Contender("raw socket, no checks", "raw", "mrlclient"),
     "httpx2": Contender("httpx2, decoded by hand", "bare", "mrlclient"),
     "mrlclient": Contender("mrlclient", "ours", "mrlclient"),
-    "pyreqwest": Contender("mrlclient, over pyreqwest", "ours", "mrlclient", "pyreqwest"),
     "async": Contender("mrlclient, async", "ours", "mrlclient", "async"),
     "plain": Contender("mrlclient, without optional wheels", "ours", "mrlclient-plain"),
     "memory": Contender("mrlclient, from `MemoryCache`", "ours", "mrlclient", "memory"),

@@ -5,18 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable, Iterator
-from inspect import signature
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.clients import KEY, Settings, trust
-from benchmarks.processes import MissingError
 from mrlclient import Embedder, Limits, ModelSpec, OpenAI
-
-#: What is not there yet in every version.
-_TRANSPORT = "transport"
 
 
 class _Ours:
@@ -48,10 +42,7 @@ class _Ours:
 
     def stream(self, texts: Iterable[str], size: int) -> Iterator[int]:
         """Rows of each chunk, as it comes."""
-        embed: Any = getattr(self._embedder, "embed_iter", None)
-        if embed is None:
-            raise MissingError("this version has no embed_iter")
-        for chunk in embed(texts, chunk_size=size):
+        for chunk in self._embedder.embed_iter(texts, chunk_size=size):
             yield len(chunk.embeddings)
 
 
@@ -67,12 +58,7 @@ def _provider(settings: Settings) -> OpenAI:
         max_request_tokens=300_000,
         unit_length=True,
     )
-    more: dict[str, Any] = {}
-    if settings.variant == "pyreqwest":
-        if _TRANSPORT not in signature(OpenAI).parameters:
-            raise MissingError("this version has no other transport")
-        more = {_TRANSPORT: settings.variant}
-    return OpenAI(spec, api_key=KEY, base_url=settings.url, **more)
+    return OpenAI(spec, api_key=KEY, base_url=settings.url)
 
 
 def make(settings: Settings) -> _Ours:

@@ -13,8 +13,8 @@ COUNT = 2048
 FEW = 256
 
 _PEERS = ("openai", "voyageai", "pydantic-ai", "langchain-openai")
-_OURS = ("mrlclient", "pyreqwest", "plain")
-_SECURE = ("httpx2", "mrlclient", "pyreqwest", "openai", "catsu")
+_OURS = ("mrlclient", "plain")
+_SECURE = ("httpx2", "mrlclient", "openai", "catsu")
 #: Clients that get lists of numbers whatever others ask for.
 _SLOW = frozenset({"litellm", "openai-float"})
 

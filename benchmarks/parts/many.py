@@ -11,7 +11,7 @@ from benchmarks.tables import missing_row, number, table
 
 BATCH = 256
 LATENCY = 0.05
-_FAST: tuple[str, ...] = ("httpx2", "mrlclient", "async", "pyreqwest")
+_FAST: tuple[str, ...] = ("httpx2", "mrlclient", "async")
 _SLOW: tuple[str, ...] = ("openai-async", "voyageai-async")
 
 

@@ -12,7 +12,6 @@ _PLAIN = (
     "limit",
     "httpx2",
     "mrlclient",
-    "pyreqwest",
     "plain",
     "openai",
     "voyageai",
@@ -20,7 +19,7 @@ _PLAIN = (
     "langchain-openai",
     "litellm",
 )
-_SECURE = ("httpx2", "mrlclient", "pyreqwest", "openai", "catsu")
+_SECURE = ("httpx2", "mrlclient", "openai", "catsu")
 _CACHED = ("memory", "sqlite")
 
 

@@ -23,7 +23,7 @@ _IMPORTS = {
     "import catsu": "catsu",
     "import litellm": "litellm",
 }
-_FIRST = ("httpx2", "mrlclient", "pyreqwest", "plain", "openai", "voyageai", "litellm")
+_FIRST = ("httpx2", "mrlclient", "plain", "openai", "voyageai", "litellm")
 
 
 def run(bench: Bench) -> Section:

@@ -15,7 +15,7 @@ def run(bench: Bench) -> Section:
     """Memory after 10,000 texts, and from there to the end."""
     bench.configure()
     arguments = {"count": 20_480 if bench.quick else COUNT, "size": CHUNK, "settle": SETTLED}
-    names = bench.kept(["mrlclient", "pyreqwest"])
+    names = bench.kept(["mrlclient"])
     measured = bench.measure_fresh((Case(name, "stream", arguments, settings={"width": 64}) for name in names), 1)
     heads = ["Client", "MB after 10,000 texts", "least", "most", "at the end", "Requests", "Texts sent", "CPU s"]
     rows = []
