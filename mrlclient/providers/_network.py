@@ -68,11 +68,23 @@ class DeadlineTransport(httpx2.HTTPTransport):
 
 
 class ClosingTransport(httpx2.AsyncHTTPTransport):
-    """httpx2's transport for event loops, which leaves no socket behind where a connection attempt is cancelled."""
+    """httpx2's transport for event loops, which leaves no socket behind where connecting or closing is cancelled."""
 
     def __init__(self, proxy: httpx2.Proxy | None, limits: httpx2.Limits) -> None:
         super().__init__(verify=tls_context(), trust_env=False, proxy=proxy, limits=limits)
         self._pool._network_backend = _ClosingBackend(self._pool)
+
+    async def aclose(self) -> None:
+        interrupted: BaseException | None = None
+        # httpcore2 stops at the first connection where a loop that ends cancels its tasks, and loses the others.
+        for connection in self._pool.connections:
+            try:
+                await connection.aclose()
+            except BaseException as error:
+                interrupted = error
+        await super().aclose()
+        if interrupted is not None:
+            raise interrupted
 
 
 def _holds_an_answer(pool: Any, stream: object) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 
 import anyio
 import pytest
 
-from tests.contract.exchanges import REQUEST, transport_to
+from tests.contract.exchanges import ANSWER, REQUEST, transport_to
 from tests.contract.raw_server import raw_server, read_request
 
 LOOPS = ["asyncio", "trio"]
@@ -64,3 +65,32 @@ def test_a_cancelled_request_lets_go_of_its_connection(begun, loop):
     with raw_server(keeps_waiting) as server:
         anyio.run(main, f"http://127.0.0.1:{server.port}", backend=loop)
     gc.collect()
+
+
+def test_a_closing_that_the_loop_cancels_closes_all():
+    """As `asyncio.run` does with what is still under way at its end; anyio's shields hold nothing of that off."""
+
+    def answers(server, connection):
+        read_request(connection)
+        # Nobody has his answer before all have asked, so that each takes a connection.
+        together.wait(5)
+        connection.sendall(ANSWER)
+        while connection.recv(65536):
+            pass
+        gone.release()
+
+    async def main(url):
+        transport = transport_to(url)
+        await asyncio.gather(*[transport.asend(REQUEST) for _ in range(3)])
+        closing = asyncio.create_task(transport.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+        del transport
+        gc.collect()
+        for _ in range(3):
+            assert await asyncio.to_thread(gone.acquire, timeout=5)
+
+    together, gone = threading.Barrier(3), threading.Semaphore(0)
+    with raw_server(answers) as server:
+        asyncio.run(main(f"http://127.0.0.1:{server.port}"))
