@@ -49,9 +49,9 @@ class Body:
             self._whole = bytearray(int(announced))
 
     @property
-    def is_long(self) -> bool:
-        """Whether it is known to take several reads."""
-        return self._whole is not None
+    def length(self) -> int:
+        """Bytes that it will have, where that is known to be more than are read at once anyway; else 0."""
+        return 0 if self._whole is None else len(self._whole)
 
     def add(self, chunk: bytes) -> bool:
         """Takes a chunk; true where no more is wanted."""

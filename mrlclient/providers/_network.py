@@ -23,8 +23,10 @@ from mrlclient.errors import ConfigurationError
 #: Where OpenSSL, and httpx2 with it, is told other certificates; the first one counts.
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
-#: Bytes asked of a socket at once in a long body: each read passes many layers.
-_LARGE_READ = 2**20
+#: Bytes asked of a socket at once in a long body, at most: each read passes many layers. And which part of the body:
+#: every layer copies what is read, and the C library keeps about twice the largest block to be used again. Measured:
+#: with larger parts threads have the system make new memory for each body, which costs more than all else.
+_LARGEST_READ, _READ_PART = 2**20, 8
 
 #: Bytes handed to a socket at once, a TLS record: the clock is read in between.
 _PIECE = 16 * 1024
@@ -131,13 +133,13 @@ class _DeadlineStream(httpcore2.NetworkStream):
     def __init__(self, stream: httpcore2.NetworkStream, pool: Any) -> None:
         self._stream = stream
         self._pool = pool
-        self.in_long_body = False
+        self.read_bytes = 0
 
     def read(self, max_bytes: int, timeout: Any = None) -> bytes:
-        return self._stream.read(_LARGE_READ if self.in_long_body else max_bytes, timeout.left())
+        return self._stream.read(max(max_bytes, self.read_bytes), timeout.left())
 
     def write(self, buffer: bytes, timeout: Any = None) -> None:
-        self.in_long_body = False
+        self.read_bytes = 0
         view = memoryview(buffer)
         for start in range(0, len(view), _PIECE):
             self._stream.write(bytes(view[start : start + _PIECE]), timeout.left())
@@ -178,13 +180,13 @@ class _ClosingStream(httpcore2.AsyncNetworkStream):
     def __init__(self, stream: httpcore2.AsyncNetworkStream, pool: Any) -> None:
         self._stream = stream
         self._pool = pool
-        self.in_long_body = False
+        self.read_bytes = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return await self._stream.read(_LARGE_READ if self.in_long_body else max_bytes, timeout)
+        return await self._stream.read(max(max_bytes, self.read_bytes), timeout)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self.in_long_body = False
+        self.read_bytes = 0
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:
@@ -205,13 +207,15 @@ class _ClosingStream(httpcore2.AsyncNetworkStream):
         return (info == "is_readable" and _holds_an_answer(self._pool, self)) or self._stream.get_extra_info(info)
 
 
-def expect_long_body(response: httpx2.Response) -> None:
-    """A body follows whose length is known: it is read in large pieces. Not sooner, and no other: an answer of a
-    thousand pieces takes a second to be told apart, in which no clock is looked at.
+def expect_body(response: httpx2.Response, length: int) -> None:
+    """A body follows whose length is known: it is read in large pieces.
+
+    Not sooner, and no other: an answer of a thousand chunks takes a second to be told apart, in which no clock is
+    looked at.
     """
     stream = response.extensions.get("network_stream")
     if isinstance(stream, _DeadlineStream | _ClosingStream):
-        stream.in_long_body = True
+        stream.read_bytes = min(length // _READ_PART, _LARGEST_READ)
 
 
 def _addresses(host: str, port: int) -> list[str]:
