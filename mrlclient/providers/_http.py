@@ -26,6 +26,8 @@ from mrlclient.providers._network import ClosingTransport, Deadline, DeadlineTra
 #: how long they keep idle ones it is 60 s or more (AWS load balancers, nginx): after that a request may meet a close.
 _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=55.0)
 
+_TO_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 _HEADERS = (
     (b"Content-Type", b"application/json"),
     (b"Accept", b"application/json"),
@@ -109,7 +111,7 @@ class HTTPTransport:
         raise timed_out(self._provider, seconds)
 
     def _post(self, request: Request, timeout: dict[str, Any]) -> httpx2.Request:
-        content = json.dumps(request.body, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        content = _TO_JSON(request.body).encode("utf-8")
         headers = [*self._headers, (b"Content-Length", b"%d" % len(content)), self._key.header()]
         stream = httpx2.ByteStream(content)
         return httpx2.Request("POST", self._url, headers=headers, stream=stream, extensions={"timeout": timeout})
@@ -224,7 +226,8 @@ def _is_closed(token: object) -> bool:
 def _mapping(response: httpx2.Response) -> dict[str, str]:
     """The headers, with names in lower case: many are looked for, and few are there."""
     headers: dict[str, str] = {}
-    for name, value in response.headers.multi_items():
+    for raw_name, raw_value in response.headers.raw:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 

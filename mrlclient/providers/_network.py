@@ -129,20 +129,46 @@ class _DeadlineBackend(httpcore2.NetworkBackend):
         raise httpcore2.ConnectError("the host has no address")
 
 
-class _DeadlineStream(httpcore2.NetworkStream):
-    def __init__(self, stream: httpcore2.NetworkStream, pool: Any) -> None:
-        self._stream = stream
-        self._pool = pool
+class _Head:
+    """The head of a request, which waits for its body: httpcore2 hands them over one by one, and each that goes out by
+    itself is a call of the system and a packet.
+    """
+
+    def __init__(self) -> None:
+        self._held = b""
         self.read_bytes = 0
 
+    def goes_out(self, buffer: bytes) -> bytes:
+        """What is to be sent now that this is handed over; nothing where it is held."""
+        self.read_bytes = 0
+        if not self._held and buffer.endswith(b"\r\n\r\n"):
+            self._held = buffer
+            return b""
+        return self.rest() + buffer
+
+    def rest(self) -> bytes:
+        """What was held."""
+        held, self._held = self._held, b""
+        return held
+
+
+class _DeadlineStream(_Head, httpcore2.NetworkStream):
+    def __init__(self, stream: httpcore2.NetworkStream, pool: Any) -> None:
+        super().__init__()
+        self._stream = stream
+        self._pool = pool
+
     def read(self, max_bytes: int, timeout: Any = None) -> bytes:
+        if self._held:
+            self._send(self.rest(), timeout)
         return self._stream.read(max(max_bytes, self.read_bytes), timeout.left())
 
     def write(self, buffer: bytes, timeout: Any = None) -> None:
-        self.read_bytes = 0
-        view = memoryview(buffer)
-        for start in range(0, len(view), _PIECE):
-            self._stream.write(bytes(view[start : start + _PIECE]), timeout.left())
+        self._send(self.goes_out(buffer), timeout)
+
+    def _send(self, data: bytes, timeout: Any) -> None:
+        for start in range(0, len(data), _PIECE):
+            self._stream.write(data[start : start + _PIECE], timeout.left())
 
     def close(self) -> None:
         self._stream.close()
@@ -176,18 +202,20 @@ class _ClosingBackend(httpcore2.AsyncNetworkBackend):
         return _ClosingStream(stream, self._pool)
 
 
-class _ClosingStream(httpcore2.AsyncNetworkStream):
+class _ClosingStream(_Head, httpcore2.AsyncNetworkStream):
     def __init__(self, stream: httpcore2.AsyncNetworkStream, pool: Any) -> None:
+        super().__init__()
         self._stream = stream
         self._pool = pool
-        self.read_bytes = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._held:
+            await self._stream.write(self.rest(), timeout)
         return await self._stream.read(max(max_bytes, self.read_bytes), timeout)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self.read_bytes = 0
-        await self._stream.write(buffer, timeout)
+        if data := self.goes_out(buffer):
+            await self._stream.write(data, timeout)
 
     async def aclose(self) -> None:
         await self._stream.aclose()
