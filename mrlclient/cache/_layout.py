@@ -89,6 +89,7 @@ def encoded_size(width: int, stored_type: StoredType = "float32") -> int:
     return size_of(width, TYPES[STARTS[stored_type]].itemsize)
 
 
+@lru_cache(maxsize=256)
 def prefix_size(width: int) -> int:
     """Bytes that are enough to read `width` numbers of any value: whole blocks of the wider type."""
     stop = _FIRST_BLOCK

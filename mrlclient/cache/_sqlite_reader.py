@@ -143,7 +143,7 @@ class Reader:
         request.mask[places] = decoded.good
         request.tokens += decoded.tokens
         request.usd += decoded.usd
-        if not request.stale and decoded.good.all():
+        if not request.stale and np.count_nonzero(decoded.good) == len(held):
             return
         outcomes = zip(held, lengths, decoded.good.tolist(), decoded.damaged.tolist(), strict=True)
         for (_, key, at, _, stale), length, good, damaged in outcomes:

@@ -117,7 +117,7 @@ class SQLiteCache(Cache):
             self._reader.find(request)
             self._touched.update(request.used)
             self._damaged |= request.damaged
-            hits = int(request.mask.sum())
+            hits = int(np.count_nonzero(request.mask))
             for position, count in enumerate((hits, len(keys) - hits, request.tokens, request.usd)):
                 self._counts[position] += count
             if self._damaged or len(self._touched) >= _MAX_TOUCHED:
