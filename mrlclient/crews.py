@@ -5,19 +5,21 @@ A crew never refers to the stream, so that a stream that is dropped is collected
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 import anyio.lowlevel
 
 from mrlclient.errors import MRLError
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -151,7 +153,7 @@ class Tasks(Generic[T]):
                 self._spawn(self._do, number, job, context=context)
 
     def _spawn(self, run: Callable[..., Coroutine[Any, Any, None]], *arguments: Any, context: Context) -> None:
-        if isinstance(self._loop, asyncio.AbstractEventLoop):
+        if hasattr(self._loop, "create_task"):
             task = self._loop.create_task(run(*arguments), name="mrlclient", context=context)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
