@@ -14,7 +14,7 @@ import time
 from benchmarks import page
 from benchmarks.bench import Bench
 from benchmarks.clients import CONTENDERS
-from benchmarks.parts import Part, bulk, cut, many, single, start, stream
+from benchmarks.parts import Part, bulk, cut, many, single, start, stream, where
 
 PARTS: dict[str, Part] = {
     "bulk": bulk.PART,
@@ -23,6 +23,7 @@ PARTS: dict[str, Part] = {
     "stream": stream.PART,
     "cut": cut.PART,
     "start": start.PART,
+    "where": where.PART,
 }
 
 

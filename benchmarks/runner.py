@@ -55,6 +55,15 @@ class Runner:
             self._client.one(text)
         return {"cpu": (time.process_time() - begun) / repeat}
 
+    def layers(self, count: int, repeat: int) -> dict[str, float]:
+        """Seconds of a call in each layer, as the profiler sees it."""
+        from benchmarks.profiling import profile
+
+        texts = make_texts(count)
+        work = (lambda: self._client.one(texts[0])) if count == 1 else (lambda: self._client.bulk(texts))
+        work()
+        return profile(work, repeat)
+
     def first(self) -> dict[str, float]:
         """CPU seconds of this process until it has an answer, its start included."""
         self._client.one("the first text")
@@ -149,7 +158,7 @@ def _start() -> tuple[None, dict[str, Callable[..., Any]]]:
     settings = Settings(*values)
     client: Client = importlib.import_module(f"benchmarks.clients.{module}").make(settings)
     runner = Runner(client, settings)
-    names = ("check", "bulk", "many", "one", "first", "growth", "stream", "cut")
+    names = ("check", "bulk", "many", "one", "first", "layers", "growth", "stream", "cut")
     return None, {name: getattr(runner, name) for name in names}
 
 

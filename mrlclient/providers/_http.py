@@ -19,8 +19,9 @@ from mrlclient.errors import ConfigurationError, ProviderConnectionError, Provid
 from mrlclient.limits import fingerprint_of
 from mrlclient.providers._body import Body, collect
 from mrlclient.providers._credentials import Secret
+from mrlclient.providers._environment import proxy_for
 from mrlclient.providers._exchange import Reply, Request, shorter, timed_out
-from mrlclient.providers._network import ClosingTransport, Deadline, DeadlineTransport, expect_body, proxy_for
+from mrlclient.providers._network import ClosingTransport, Deadline, DeadlineTransport, expect_body
 
 #: As many connections as there are requests under way; all of them are kept for the next ones. Where servers publish
 #: how long they keep idle ones it is 60 s or more (AWS load balancers, nginx): after that a request may meet a close.

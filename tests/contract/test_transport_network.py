@@ -13,8 +13,8 @@ import pytest
 import trustme
 
 from mrlclient import ConfigurationError, ProviderConnectionError
+from mrlclient.providers._environment import proxy_for
 from mrlclient.providers._exchange import Reply
-from mrlclient.providers._network import proxy_for
 from tests.contract.exchanges import ANSWER, FACES, KEY, exchange
 from tests.contract.raw_server import raw_server, read_request
 
