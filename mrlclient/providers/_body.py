@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import AsyncIterable, Mapping
-from contextlib import suppress
 
 import anyio
 
@@ -14,9 +12,6 @@ from mrlclient.providers._exchange import Reply, Request
 #: Bytes read of an error's body at most.
 _MAX_ERROR_BODY = 64 * 1024
 
-
-#: Bytes from which on memory is asked for in huge pages of 2 MiB, as numpy does.
-_HUGE = 4 * 2**20
 
 #: Bytes that are read at once anyway.
 _FEW = 64 * 1024
@@ -36,7 +31,7 @@ class Body:
         self._is_error = status != 200
         self._limit = _MAX_ERROR_BODY if self._is_error else request.max_response_bytes
         self._chunks: list[bytes] = []
-        self._whole: bytearray | mmap.mmap | None = None
+        self._whole: bytearray | None = None
         self._size = 0
         if headers.get("content-encoding", "identity").lower() != "identity":
             if self._is_error:
@@ -51,7 +46,7 @@ class Body:
             raise self._too_long()
         if int(announced) > _FEW:
             # Filled in place: chunks that are kept until the end would take the memory twice, and another copy.
-            self._whole = _room(int(announced))
+            self._whole = bytearray(int(announced))
 
     @property
     def length(self) -> int:
@@ -79,8 +74,8 @@ class Body:
             raise self._too_long()
         if self._whole is None:
             return Reply(self._status, self._headers, b"".join(self._chunks))
-        whole = self._whole if self._size == self.length else self._whole[: self._size]
-        return Reply(self._status, self._headers, whole)
+        del self._whole[self._size :]
+        return Reply(self._status, self._headers, self._whole)
 
     def _too_long(self) -> ResponseContractError:
         return self._unusable(f"it is longer than {self._limit} bytes")
@@ -92,19 +87,6 @@ class Body:
             status=self._status,
             retryable=True,
         )
-
-
-def _room(size: int) -> bytearray | mmap.mmap:
-    """Memory for a body: a large one's in huge pages, where the system has them, as numpy's are.
-
-    To hand out new memory a page of 4 KiB at a time costs as much as to decode what is then put there.
-    """
-    if size < _HUGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return bytearray(size)
-    room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):
-        room.madvise(mmap.MADV_HUGEPAGE)
-    return room
 
 
 async def collect(chunks: AsyncIterable[bytes], body: Body) -> None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from mmap import mmap
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from mrlclient.errors import ConfigurationError, ProviderError, ProviderTimeoutError
-
-#: An answer's bytes, in whatever memory.
-Octets: TypeAlias = bytes | bytearray | mmap
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +28,7 @@ class Reply:
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
-    body: Octets | Mapping[str, Any] = field(repr=False)
+    body: bytes | bytearray | Mapping[str, Any] = field(repr=False)
 
 
 class Transport(Protocol):

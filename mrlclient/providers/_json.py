@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mrlclient.providers._exchange import Octets
-
 
 class UnusableError(Exception):
     """Why an answer cannot be used."""
 
 
-def parse(body: Octets) -> Any:
+def parse(body: bytes | bytearray) -> Any:
     """The value of a whole body.
 
     Raises:
@@ -25,7 +23,7 @@ def parse(body: Octets) -> Any:
     reason = ""
     try:
         # Decoded strictly: json would guess the encoding, and a byte order mark is not JSON.
-        return json.loads(str(body, "utf-8"), parse_constant=refuse_constant, object_pairs_hook=object_once)
+        return json.loads(body.decode("utf-8"), parse_constant=refuse_constant, object_pairs_hook=object_once)
     except (ValueError, RecursionError):
         # The decoder's error holds the whole body, so ours is raised outside.
         reason = "it is not JSON" if body else "it is empty"

@@ -15,7 +15,6 @@ import json
 import re
 from typing import Any, TypeAlias
 
-from mrlclient.providers._exchange import Octets
 from mrlclient.providers._json import UnusableError, object_once
 from mrlclient.providers._numbers import NumberList, number_parser
 
@@ -27,7 +26,7 @@ _QUOTE = ord('"')
 Cut: TypeAlias = memoryview | NumberList
 
 
-def scan(body: Octets) -> dict[str, Any] | None:
+def scan(body: bytes | bytearray) -> dict[str, Any] | None:
     """The answer in a body, with a cut as each item's embedding; None where that is not sure."""
     cut = _cut(body, len(body))
     if cut is None:
@@ -41,7 +40,7 @@ def scan(body: Octets) -> dict[str, Any] | None:
     return answer
 
 
-def scan_in_order(body: Octets, count: int) -> tuple[dict[str, Any], list[Cut]] | None:
+def scan_in_order(body: bytes | bytearray, count: int) -> tuple[dict[str, Any], list[Cut]] | None:
     """The same for so many vectors in base64 between which there is always the same text, but for the index.
 
     Only the first three are parsed; the text between two of the others is compared. Say that between the first ones
@@ -86,7 +85,7 @@ def scan_in_order(body: Octets, count: int) -> tuple[dict[str, Any], list[Cut]] 
     return answer, embeddings
 
 
-def _cut(body: Octets, most: int) -> tuple[list[bytes | bytearray], list[Cut], int] | None:
+def _cut(body: bytes | bytearray, most: int) -> tuple[list[bytes | bytearray], list[Cut], int] | None:
     """Cuts out so many vectors at most.
 
     Returns:

@@ -9,7 +9,6 @@ import numpy as np
 
 from mrlclient.errors import ResponseContractError
 from mrlclient.operations import Answer
-from mrlclient.providers._exchange import Octets
 from mrlclient.providers._json import UnusableError, parse
 from mrlclient.providers._numbers import float32_bytes
 from mrlclient.providers._scan import scan, scan_in_order
@@ -22,7 +21,7 @@ _BASE64 = {str, memoryview}
 
 
 def decode_embeddings(
-    body: Octets | Mapping[str, Any], count: int, provider: str, out: NDArray[np.float32] | None = None
+    body: bytes | bytearray | Mapping[str, Any], count: int, provider: str, out: NDArray[np.float32] | None = None
 ) -> Answer:
     """The vectors of an answer, put into the order of its `index` fields.
 
