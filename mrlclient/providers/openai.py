@@ -34,9 +34,8 @@ class OpenAI(HostedProvider):
             synchronous client serves the async methods too, through a thread.
         deployment: The name to send as the model's, where the server knows it under another, as Azure does.
         count_tokens: Counts the tokens of each of some texts exactly, so that texts that are too long are refused
-            before any request. It is called from several threads at once, with texts that could be too long.
-            By default `tiktoken` does, where
-            it is installed and the model's vocabulary is on this disk; nothing is downloaded.
+            before any request. It is called from several threads at once, with texts that could be too long. By default
+            `tiktoken` does, where it is installed and the model's vocabulary is on this disk; nothing is downloaded.
 
     Raises:
         UnknownModelError: If the catalogue does not hold the model.

@@ -35,9 +35,8 @@ class Voyage(HostedProvider):
             retries and timeout are not used. A `Client` serves the async methods too, through a thread; an
             `AsyncClient` works under asyncio only.
         count_tokens: Counts the tokens of each of some texts exactly, so that texts that are too long are refused
-            before any request. It is called from several threads at once, with texts that could be too long.
-            By default that is left to the
-            server.
+            before any request. It is called from several threads at once, with texts that could be too long. By default
+            that is left to the server.
 
     Raises:
         UnknownModelError: If the catalogue does not hold the model.
