@@ -509,7 +509,7 @@ def test_a_local_model_takes_no_thread():
 
 
 def test_two_threads_at_one_stream(embedder, emulator):
-    emulator.faults.append(Fault(delay=0.5))
+    emulator.faults.append(begins_with("text 0", delay=0.5))
     stream = embedder.embed_iter(texts_of(10), chunk_size=2)
     first = []
     thread = threading.Thread(target=lambda: first.append(next(stream)))
