@@ -22,6 +22,7 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.page import processor
 from mrlclient.cache import Cache, MemoryCache, SQLiteCache
 from mrlclient.keys import Entry, KeyMaker
 
@@ -171,13 +172,8 @@ class Run:
 
 def machine() -> str:
     """The machine, in a line."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        name = names[0] if names else name
     return (
-        f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, "
+        f"{processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, "
         f"Python {platform.python_version()}, numpy {np.__version__}, SQLite {apsw.sqlite_lib_version()}"
     )
 

@@ -17,15 +17,20 @@ PLOT = PAGE.with_suffix(".svg")
 _PLACE = re.compile(r"(<!-- measured:([\w-]+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
 
 
-def machine(command: str) -> str:
-    """The machine, the day and the command, in a line."""
+def processor() -> str:
+    """The processor's name."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
         names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         name = names[0] if names else name
+    return name
+
+
+def machine(command: str) -> str:
+    """The machine, the day and the command, in a line."""
     return (
-        f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.release().partition('-')[0]}, "
+        f"{processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release().partition('-')[0]}, "
         f"Python {platform.python_version()}, {datetime.now(UTC):%d %B %Y}: `{command}`"
     )
 

@@ -189,15 +189,10 @@ class Tasks(Generic[T]):
             return error
 
 
-class Nobody(Generic[T]):
-    """Does a job in the caller's own thread, when its outcome is waited for.
+class _Alone(Generic[T]):
+    """Keeps jobs until somebody waits for them."""
 
-    Args:
-        work: Does a job; it is given up where the event is set.
-    """
-
-    def __init__(self, work: Callable[[Any, threading.Event], T]) -> None:
-        self._work = work
+    def __init__(self) -> None:
         self._jobs: deque[tuple[int, Any]] = deque()
 
     def send(self, number: int, job: Any) -> None:
@@ -207,6 +202,22 @@ class Nobody(Generic[T]):
     def landed(self) -> Landed[T] | None:
         """None: nothing is done unless it is waited for."""
         return None
+
+    def close(self) -> None:
+        """Forgets what was to be done."""
+        self._jobs.clear()
+
+
+class Nobody(_Alone[T]):
+    """Does a job in the caller's own thread, when its outcome is waited for.
+
+    Args:
+        work: Does a job; it is given up where the event is set.
+    """
+
+    def __init__(self, work: Callable[[Any, threading.Event], T]) -> None:
+        super().__init__()
+        self._work = work
 
     def wait(self) -> Landed[T]:
         """Does the first job."""
@@ -216,12 +227,8 @@ class Nobody(Generic[T]):
         except Exception as error:
             return number, error
 
-    def close(self) -> None:
-        """Forgets what was to be done."""
-        self._jobs.clear()
 
-
-class AsyncNobody(Generic[T]):
+class AsyncNobody(_Alone[T]):
     """Does a job in the caller's own task, when its outcome is waited for.
 
     Args:
@@ -229,16 +236,8 @@ class AsyncNobody(Generic[T]):
     """
 
     def __init__(self, work: Callable[[Any], Awaitable[T]]) -> None:
+        super().__init__()
         self._work = work
-        self._jobs: deque[tuple[int, Any]] = deque()
-
-    def send(self, number: int, job: Any) -> None:
-        """Has a job done when it is waited for."""
-        self._jobs.append((number, job))
-
-    def landed(self) -> Landed[T] | None:
-        """None: nothing is done unless it is waited for."""
-        return None
 
     async def wait(self) -> Landed[T]:
         """Does the first job."""
@@ -247,7 +246,3 @@ class AsyncNobody(Generic[T]):
             return number, await self._work(job)
         except Exception as error:
             return number, error
-
-    def close(self) -> None:
-        """Forgets what was to be done."""
-        self._jobs.clear()

@@ -19,6 +19,9 @@ from mrlclient.plan import iterator_of
 class _Stream:
     """What both kinds of stream know: which chunks are held, and which of them is next."""
 
+    #: Who does the work.
+    _crew: Any
+
     def __init__(self, order: Order) -> None:
         self._order = order
         self._texts_read = self._texts_given = 0
@@ -75,16 +78,31 @@ class _Stream:
         # What is read after a failure would be paid for in vain.
         self._more = self._more and not isinstance(outcome, BaseException)
 
-    def _job(self, texts: list[str]) -> tuple[int, tuple[int, list[str]]] | None:
-        """The number and the content of a chunk that has been read; fewer texts than wanted are the last."""
+    def _read_from(self, source: Iterator[str]) -> list[str]:
+        texts: list[str] = []
+        try:
+            for text in source:
+                texts.append(text)
+                if len(texts) == self._order.chunk_size:
+                    break
+        except Exception as error:
+            self._broke(error)
+        return texts
+
+    def _broke(self, error: Exception) -> None:
+        """The caller's own iterator raised: what was read before is delivered first."""
+        self._broken.append(error)
+        self._more = False
+
+    def _send(self, texts: list[str]) -> None:
+        """Has a chunk that has been read embedded; fewer texts than wanted are the last."""
         self._more = self._more and len(texts) == self._order.chunk_size
         self._refilled = True
-        if not texts:
-            return None
-        job = self._read, (self._texts_read, texts)
-        self._read += 1
-        self._texts_read += len(texts)
-        return job
+        if texts:
+            number, job = self._read, (self._texts_read, texts)
+            self._read += 1
+            self._texts_read += len(texts)
+            self._crew.send(number, job)
 
     def _begin(self) -> None:
         if self._busy:
@@ -129,7 +147,7 @@ class Chunks(_Stream, Iterator[Chunk]):
                     case "give":
                         return self._give()
                     case "read":
-                        self._send(self._job(self._read_texts()))
+                        self._send(self._read_from(self._source))
                     case "wait":
                         self._land(*self._crew.wait())
                     case "end":
@@ -146,22 +164,6 @@ class Chunks(_Stream, Iterator[Chunk]):
         self._crew.close()
         self._let_go()
         self._source = iter(())
-
-    def _read_texts(self) -> list[str]:
-        texts: list[str] = []
-        try:
-            for text in self._source:
-                texts.append(text)
-                if len(texts) == self._order.chunk_size:
-                    break
-        except Exception as error:
-            self._broken.append(error)
-            self._more = False
-        return texts
-
-    def _send(self, job: Any) -> None:
-        if job is not None:
-            self._crew.send(*job)
 
     def __enter__(self) -> Self:
         return self
@@ -202,7 +204,7 @@ class AsyncChunks(_Stream, AsyncIterator[Chunk]):
                     case "give":
                         return self._give()
                     case "read":
-                        self._send(self._job(await self._read_texts()))
+                        self._send(await self._read_texts())
                         # The task begins before the next text is read, which may take its time.
                         await anyio.lowlevel.checkpoint()
                     case "wait":
@@ -226,26 +228,17 @@ class AsyncChunks(_Stream, AsyncIterator[Chunk]):
         self._source = iter(())
 
     async def _read_texts(self) -> list[str]:
+        if not isinstance(self._source, AsyncIterator):
+            return self._read_from(self._source)
         texts: list[str] = []
         try:
-            if isinstance(self._source, AsyncIterator):
-                async for text in self._source:
-                    texts.append(text)
-                    if len(texts) == self._order.chunk_size:
-                        break
-            else:
-                for text in self._source:
-                    texts.append(text)
-                    if len(texts) == self._order.chunk_size:
-                        break
+            async for text in self._source:
+                texts.append(text)
+                if len(texts) == self._order.chunk_size:
+                    break
         except Exception as error:
-            self._broken.append(error)
-            self._more = False
+            self._broke(error)
         return texts
-
-    def _send(self, job: Any) -> None:
-        if job is not None:
-            self._crew.send(*job)
 
     async def __aenter__(self) -> Self:
         return self

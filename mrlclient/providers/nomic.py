@@ -32,7 +32,7 @@ _TOKENIZER = "tokenizer.json"
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 #: Tokens computed at once, padding included; a longer text goes alone: attention costs memory by the square of length.
-#: Larger ones were measured to cost more: more padding, and what lies between two layers leaves the processor's cache.
+#: Larger ones have more padding.
 _RECTANGLE = 1024
 
 
