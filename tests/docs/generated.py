@@ -245,6 +245,15 @@ _EXTRA_USES = {
     "otel": "OpenTelemetry spans and metrics",
     "cli": "the command `mrlclient`",
     "fast": "answers are decoded in less time",
+    "config": "profiles in `mrlclient.toml`",
+    "usearch": "searching a usearch index in two stages",
+    "langchain": "embeddings for LangChain",
+    "llama-index": "an embedding model for LlamaIndex",
+    "haystack": "embedders for Haystack",
+    "chroma": "an embedding function for Chroma",
+    "lancedb": "an embedding function for LanceDB",
+    "pydantic-ai": "an embedding model for Pydantic AI",
+    "dspy": "an embedder for DSPy",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -26,12 +27,17 @@ CASES = {
     "08_fall_back": [([], "row 1 is NaN: Text 1: openai answered 400: The input is invalid.")],
 }
 
+#: The package that an example is about, where not every environment of the tests has it.
+NEEDS: dict[str, str] = {}
+
 
 @pytest.mark.parametrize(
     ("name", "arguments", "line"),
     [(path.stem, *case) for path in EXAMPLES for case in CASES[path.stem]],
 )
 def test_example(name, arguments, line, sandbox):
+    if name in NEEDS and find_spec(NEEDS[name]) is None:
+        pytest.skip(f"{NEEDS[name]} is not installed here")
     command = [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
