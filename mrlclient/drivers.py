@@ -16,6 +16,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from mrlclient._places import AsyncPlace, Place
 from mrlclient.operations import (
     CacheKeep,
     CacheLook,
@@ -33,6 +34,9 @@ from mrlclient.operations import (
 
 T = TypeVar("T")
 
+#: Flows of a `Gather` beyond those that may have a request under way: they decode answers meanwhile.
+_SPARE = 2
+
 
 class _AbandonedError(BaseException):
     """Another flow of the same `Gather` failed, or the caller was interrupted."""
@@ -41,8 +45,9 @@ class _AbandonedError(BaseException):
 class SyncDriver:
     """Runs a flow in this thread; a `Gather` of several flows takes threads of its own."""
 
-    def __init__(self, stop: threading.Event | None = None) -> None:
+    def __init__(self, stop: threading.Event | None = None, place: Place | None = None) -> None:
         self._stop = stop
+        self._place = place
 
     def run(self, flow: Flow[T]) -> T:
         """Runs a flow to its end and returns its result, or raises what it raises."""
@@ -66,9 +71,14 @@ class SyncDriver:
     def _perform(self, operation: Operation) -> Any:
         match operation:
             case Send(performer, request, timeout):
+                left = timeout if self._place is None else self._place.take(timeout)
                 if self._stop is not None and self._stop.is_set():
                     raise _AbandonedError
-                return performer.send(request, timeout)
+                try:
+                    return performer.send(request, left)
+                finally:
+                    if self._place is not None:
+                        self._place.leave()
             case CountTokens(performer, texts):
                 return performer.count_tokens(texts)
             case Now():
@@ -99,12 +109,12 @@ class SyncDriver:
 
     def _gather(self, flows: Iterable[Flow[Any]], limit: int) -> list[Any]:
         remaining = iter(flows)
-        first = [] if limit == 1 else list(islice(remaining, limit))
+        first = [] if limit == 1 else list(islice(remaining, limit + _SPARE))
         if len(first) <= 1:
             return [self.run(flow) for flow in chain(first, remaining)]
         results: list[Any] = []
         source = chain(first, remaining)
-        taking = threading.Lock()
+        taking, places = threading.Lock(), threading.Semaphore(limit)
         ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         stop = threading.Event()
 
@@ -118,12 +128,15 @@ class SyncDriver:
                 return len(results) - 1, flow
 
         def work() -> None:
-            failure = None
+            failure, place = None, Place(places)
             try:
+                place.take()
                 while (taken := take()) is not None:
-                    results[taken[0]] = SyncDriver(stop).run(taken[1])
+                    results[taken[0]] = SyncDriver(stop, place).run(taken[1])
+                    place.take()
             except BaseException as error:
                 failure = error
+            place.leave()
             ended.put(failure)
 
         # Each with the caller's context, a copy of its own: a span that is current here is current there.
@@ -144,6 +157,9 @@ class SyncDriver:
 
 class AsyncDriver:
     """Runs a flow in the running event loop, asyncio's or trio's."""
+
+    def __init__(self, place: AsyncPlace | None = None) -> None:
+        self._place = place
 
     async def run(self, flow: Flow[T]) -> T:
         """Runs a flow to its end and returns its result, or raises what it raises."""
@@ -167,7 +183,16 @@ class AsyncDriver:
     async def _perform(self, operation: Operation) -> Any:
         match operation:
             case Send(performer, request, timeout):
-                return await performer.asend(request, timeout)
+                if self._place is None:
+                    return await performer.asend(request, timeout)
+                left = await self._place.take(timeout)
+                try:
+                    reply = await performer.asend(request, left)
+                finally:
+                    self._place.leave()
+                # Whoever takes the place sends before this answer is decoded.
+                await anyio.lowlevel.checkpoint()
+                return reply
             case CountTokens(performer, texts):
                 return await anyio.to_thread.run_sync(performer.count_tokens, texts)
             case Now():
@@ -202,19 +227,24 @@ class AsyncDriver:
 
     async def _gather(self, flows: Iterable[Flow[Any]], limit: int) -> list[Any]:
         remaining = iter(flows)
-        first = [] if limit == 1 else list(islice(remaining, limit))
+        first = [] if limit == 1 else list(islice(remaining, limit + _SPARE))
         if len(first) <= 1:
             return [await self.run(flow) for flow in chain(first, remaining)]
         results: list[Any] = []
         source = chain(first, remaining)
+        places = anyio.Semaphore(limit, fast_acquire=True)
         failures: list[BaseException] = []
 
         async def work() -> None:
+            place = AsyncPlace(places)
             try:
+                await place.take()
                 for flow in source:
                     i = len(results)
                     results.append(None)
-                    results[i] = await self.run(flow)
+                    results[i] = await AsyncDriver(place).run(flow)
+                    await place.take()
+                place.leave()
             except (Exception, KeyboardInterrupt, SystemExit) as error:
                 # Not left to the group: asyncio would raise an exit out of the loop here and in the caller's task,
                 # and close the loop before the threads that work for it are told to end.

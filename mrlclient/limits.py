@@ -112,7 +112,9 @@ def parse_quota(headers: Mapping[str, str]) -> Quota | None:
 
 def parse_duration(value: str | None) -> float | None:
     """Seconds in `"6m0s"`, `"1s"`, `"522ms"`, `"1h2m3.5s"` or a plain number of seconds; None for anything else."""
-    text = (value or "").strip()
+    if value is None:
+        return None
+    text = value.strip()
     if _DURATION.fullmatch(text):
         return math.fsum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
     return _number(text)
@@ -127,7 +129,9 @@ def _window(headers: Mapping[str, str], name: str) -> Window:
 
 
 def _number(value: str | None) -> float | None:
-    text = (value or "").strip()
+    if value is None:
+        return None
+    text = value.strip()
     return float(text) if _NUMBER.fullmatch(text) else None
 
 

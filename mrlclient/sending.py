@@ -49,9 +49,10 @@ def send(call: Call, rows: Rows) -> Flow[None]:
     if not len(rows):
         return
     spec, policy = call.plan.spec, call.policy
-    effort = _Effort(call, (yield Now()) + policy.deadline)
+    now = yield Now()
+    effort = _Effort(call, now + policy.deadline)
     attempts = Attempts(policy.retries)
-    left, error = yield from _round(effort, rows)
+    left, error = yield from _round(effort, rows, now)
     while len(left):
         if error is not None:
             wait = attempts.wait_after(error)
@@ -69,7 +70,7 @@ def send(call: Call, rows: Rows) -> Flow[None]:
             effort.attempt += 1
             log_retry(spec, effort.attempt, wait, error)
             yield Sleep(wait)
-        left, error = yield from _round(effort, left)
+        left, error = yield from _round(effort, left, (yield Now()))
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ def _no_time(wait: float, left: float, deadline: float) -> str:
     return f"the deadline of {deadline:g} s leaves no time to wait {wait:.3g} s" if wait >= left else ""
 
 
-def _round(effort: _Effort, rows: Rows) -> Flow[tuple[Rows, ProviderError | None]]:
+def _round(effort: _Effort, rows: Rows, now: float) -> Flow[tuple[Rows, ProviderError | None]]:
     """Asks one endpoint after the other until one answers.
 
     Returns:
@@ -103,11 +104,11 @@ def _round(effort: _Effort, rows: Rows) -> Flow[tuple[Rows, ProviderError | None
         ProviderError: If the request was refused for its size, or for a text in it: nobody else would take it either.
     """
     route, tried, worst = effort.call.route, list["Endpoint"](), None
-    while (endpoint := route.choose((yield Now()), tried)) is not None:
+    while (endpoint := route.choose(now, tried)) is not None:
         tried.append(endpoint)
         failed: ProviderError | None
         try:
-            rows, failed = yield from _ask(effort, endpoint, rows)
+            rows, failed = yield from _ask(effort, endpoint, rows, now)
         except ProviderError as error:
             failed = error
         if failed is None:
@@ -115,14 +116,15 @@ def _round(effort: _Effort, rows: Rows) -> Flow[tuple[Rows, ProviderError | None
             return rows, None
         if failed.scope != "request":
             raise failed
+        now = yield Now()
         if failed.code != _NOT_SENT:
-            route.failed(endpoint, (yield Now()), failed)
+            route.failed(endpoint, now, failed)
         # What may pass says more than what does not: it is what the next round is for.
         worst = failed if worst is None or failed.retryable or not worst.retryable else worst
     return rows, worst
 
 
-def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows) -> Flow[tuple[Rows, ProviderError | None]]:
+def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows, now: float) -> Flow[tuple[Rows, ProviderError | None]]:
     """Asks one endpoint once, for as many of the rows as it takes.
 
     Returns:
@@ -141,7 +143,7 @@ def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows) -> Flow[tuple[Rows, Pr
         else next(plan.batches(np.asarray(rows), endpoint.estimator))
     )
     rest = rows[len(batch.rows) :]
-    endpoint.health.ask((yield Now()))
+    endpoint.health.ask(now)
     request = object()
     endpoint.under_way.add(request)
     refused: InputError

@@ -27,8 +27,8 @@ def run(bench: Bench) -> Section:
     """Over HTTP, over TLS, and from the caches."""
     bench.configure()
     scale = 10 if bench.quick else 1
-    plain = bench.measure(Case(name, "one", {"repeat": 40 // scale}) for name in bench.kept(_PLAIN))
-    secure = bench.measure(Case(name, "one", {"repeat": 40 // scale}, tls=True) for name in bench.kept(_SECURE))
+    plain = bench.measure(Case(name, "one", {"repeat": 200 // scale}) for name in bench.kept(_PLAIN))
+    secure = bench.measure(Case(name, "one", {"repeat": 200 // scale}, tls=True) for name in bench.kept(_SECURE))
     cached = bench.measure(Case(name, "one", {"repeat": 2000 // scale}) for name in bench.kept(_CACHED))
     bars = {result.label: 1e6 * cost for result in (*cached, *plain) if (cost := result.median("cpu")) is not None}
     tables = {"one": _table(plain), "one-tls": _table(secure), "one-cached": _table(cached)}

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Mapping
 
 import anyio
+import httpx2
 
 from mrlclient.errors import ResponseContractError
+from mrlclient.providers._direct import Rest
 from mrlclient.providers._exchange import Reply, Request
+from mrlclient.providers._network import read_directly
 
 #: Bytes read of an error's body at most.
 _MAX_ERROR_BODY = 64 * 1024
@@ -32,6 +35,7 @@ class Body:
         self._limit = _MAX_ERROR_BODY if self._is_error else request.max_response_bytes
         self._chunks: list[bytes] = []
         self._whole: bytearray | None = None
+        self._rest: Rest | None = None
         self._size = 0
         if headers.get("content-encoding", "identity").lower() != "identity":
             if self._is_error:
@@ -48,13 +52,12 @@ class Body:
             # Filled in place: chunks that are kept until the end would take the memory twice, and another copy.
             self._whole = bytearray(int(announced))
 
-    @property
-    def length(self) -> int:
-        """Bytes that it will have, where that is known to be more than are read at once anyway; else 0."""
-        return 0 if self._whole is None else len(self._whole)
-
     def add(self, chunk: bytes) -> bool:
         """Takes a chunk; true where no more is wanted."""
+        if self._rest is not None:
+            self._size += self._rest.filled
+            self._rest.place.release()
+            self._rest = None
         begin = self._size
         if begin <= self._limit:
             self._size += len(chunk)
@@ -63,6 +66,13 @@ class Body:
             else:
                 self._whole[begin : self._size] = chunk
         return self._size > self._limit
+
+    def rest(self) -> Rest | None:
+        """What is missing of it, where that is known to be much. What is filled of that counts with the next chunk."""
+        if self._whole is None or len(self._whole) - self._size < _FEW:
+            return None
+        self._rest = Rest(memoryview(self._whole)[self._size :])
+        return self._rest
 
     def reply(self) -> Reply:
         """What has been read: all of a good answer, and of an error's body the beginning.
@@ -74,7 +84,8 @@ class Body:
             raise self._too_long()
         if self._whole is None:
             return Reply(self._status, self._headers, b"".join(self._chunks))
-        del self._whole[self._size :]
+        if self._size < len(self._whole):
+            del self._whole[self._size :]
         return Reply(self._status, self._headers, self._whole)
 
     def _too_long(self) -> ResponseContractError:
@@ -89,10 +100,12 @@ class Body:
         )
 
 
-async def collect(chunks: AsyncIterable[bytes], body: Body) -> None:
+async def collect(response: httpx2.Response, chunks: AsyncIterable[bytes], body: Body) -> None:
     """Reads a body until it ends, or no more is wanted."""
     with anyio.CancelScope() as reading:
         async for chunk in chunks:
             if body.add(chunk):
                 # Ended from within. To leave would leave generators behind, in the middle, of which trio complains.
                 reading.cancel()
+            elif (rest := body.rest()) is not None:
+                read_directly(response, rest)

@@ -21,7 +21,7 @@ from mrlclient.providers._body import Body, collect
 from mrlclient.providers._credentials import Secret
 from mrlclient.providers._environment import proxy_for
 from mrlclient.providers._exchange import Reply, Request, shorter, timed_out
-from mrlclient.providers._network import ClosingTransport, Deadline, DeadlineTransport, expect_body
+from mrlclient.providers._network import ClosingTransport, Deadline, DeadlineTransport, read_directly
 
 #: As many connections as there are requests under way; all of them are kept for the next ones. Where servers publish
 #: how long they keep idle ones it is 60 s or more (AWS load balancers, nginx): after that a request may meet a close.
@@ -86,10 +86,11 @@ class HTTPTransport:
                 closing(pool.handle_request(self._post(request, Deadline(seconds).phases()))) as response,
             ):
                 body = Body(response.status_code, _mapping(response), request, self._provider)
-                expect_body(response, body.length)
                 for chunk in cast("httpx2.SyncByteStream", response.stream):
                     if body.add(chunk):
                         break
+                    if (rest := body.rest()) is not None:
+                        read_directly(response, rest)
                 return body.reply()
         except (TimeoutError, httpx2.TimeoutException):
             pass
@@ -104,8 +105,7 @@ class HTTPTransport:
                     aclosing(await pool.handle_async_request(self._post(request, {}))) as response,
                 ):
                     body = Body(response.status_code, _mapping(response), request, self._provider)
-                    expect_body(response, body.length)
-                    await collect(cast("httpx2.AsyncByteStream", response.stream), body)
+                    await collect(response, cast("httpx2.AsyncByteStream", response.stream), body)
                     return body.reply()
         except TimeoutError:
             pass

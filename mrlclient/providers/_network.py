@@ -6,18 +6,15 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
+import h11
 import httpcore2
 import httpx2
 
+from mrlclient.providers._direct import Rest
 from mrlclient.providers._environment import tls_context
-
-#: Bytes asked of a socket at once in a long body, at most: each read passes many layers. And which part of the body:
-#: every layer copies what is read, and the C library keeps about twice the largest block to be used again. Measured:
-#: with larger parts threads have the system make new memory for each body, which costs more than all else.
-_LARGEST_READ, _READ_PART = 2**20, 8
 
 #: Bytes handed to a socket at once, a TLS record: the clock is read in between.
 _PIECE = 16 * 1024
@@ -80,23 +77,30 @@ class ClosingTransport(httpx2.AsyncHTTPTransport):
             raise interrupted
 
 
-def _holds_an_answer(pool: Any, stream: object) -> bool:
+def _holds_an_answer(stream: _DeadlineStream | _ClosingStream) -> bool:
     """Whether an idle connection has read more than the answers that were asked for.
 
     It must not be used again: the rest would be taken for the answer to the next request (RFC 9112, 9.2). httpcore2
     keeps it, and drops only connections with something more to read on their sockets.
     """
-    for connection in pool.connections:
+    state = _h11_state(stream)
+    # Where it cannot be looked at, a new connection is safe, and only slower.
+    return state is None or bool(state.trailing_data[0])
+
+
+def _h11_state(stream: _DeadlineStream | _ClosingStream) -> h11.Connection | None:
+    """Where HTTP stands on a connection; None where that is not to be found."""
+    for connection in stream.pool.connections:
         inner: Any = getattr(connection, "_connection", None)
         if getattr(inner, "_network_stream", None) is stream:
-            return bool(inner._h11_state.trailing_data[0])
-    # It could not be looked at: a new connection is safe, and only slower.
-    return True
+            state = getattr(inner, "_h11_state", None)
+            return state if isinstance(state, h11.Connection) else None
+    return None
 
 
 class _DeadlineBackend(httpcore2.NetworkBackend):
     def __init__(self, pool: Any) -> None:
-        self._pool = pool
+        self.pool = pool
         self._sockets = httpcore2.SyncBackend()
 
     def connect_tcp(
@@ -113,11 +117,18 @@ class _DeadlineBackend(httpcore2.NetworkBackend):
                 # An address that nobody answers at leaves the others their share.
                 seconds = timeout.left() / (others + 1)
                 stream = self._sockets.connect_tcp(address, port, seconds, local_address, socket_options)
-                return _DeadlineStream(stream, self._pool)
+                return _DeadlineStream(stream, self.pool)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 if not others:
                     raise
         raise httpcore2.ConnectError("the host has no address")
+
+
+class _Direct(NamedTuple):
+    """A body that is to be read directly, and where HTTP stands on its connection."""
+
+    rest: Rest
+    state: h11.Connection
 
 
 class _Head:
@@ -127,11 +138,10 @@ class _Head:
 
     def __init__(self) -> None:
         self._held = b""
-        self.read_bytes = 0
+        self.direct: _Direct | None = None
 
     def goes_out(self, buffer: bytes) -> bytes:
         """What is to be sent now that this is handed over; nothing where it is held."""
-        self.read_bytes = 0
         if not self._held and buffer.endswith(b"\r\n\r\n"):
             self._held = buffer
             return b""
@@ -147,12 +157,18 @@ class _DeadlineStream(_Head, httpcore2.NetworkStream):
     def __init__(self, stream: httpcore2.NetworkStream, pool: Any) -> None:
         super().__init__()
         self._stream = stream
-        self._pool = pool
+        self.pool = pool
 
     def read(self, max_bytes: int, timeout: Any = None) -> bytes:
         if self._held:
             self._send(self.rest(), timeout)
-        return self._stream.read(max(max_bytes, self.read_bytes), timeout.left())
+        if (direct := self.direct) is not None:
+            self.direct = None
+            connection = self._stream.get_extra_info("socket")
+            # Not where it is TLS in TLS, through a proxy: there the socket holds what is not decrypted yet.
+            if self._stream.get_extra_info("ssl_object") is getattr(connection, "_sslobj", None):
+                direct.rest.fill(connection, direct.state, timeout.left)
+        return self._stream.read(max_bytes, timeout.left())
 
     def write(self, buffer: bytes, timeout: Any = None) -> None:
         self._send(self.goes_out(buffer), timeout)
@@ -169,16 +185,16 @@ class _DeadlineStream(_Head, httpcore2.NetworkStream):
     ) -> httpcore2.NetworkStream:
         # OpenSSL's own loop keeps these seconds for the whole handshake. It does not in a tunnel through a proxy that
         # is itself reached over TLS: there each read of the inner handshake has them.
-        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, timeout.left()), self._pool)
+        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, timeout.left()), self.pool)
 
     def get_extra_info(self, info: str) -> Any:
         # Asked of every idle connection before it is used again, while nobody else can take it.
-        return (info == "is_readable" and _holds_an_answer(self._pool, self)) or self._stream.get_extra_info(info)
+        return (info == "is_readable" and _holds_an_answer(self)) or self._stream.get_extra_info(info)
 
 
 class _ClosingBackend(httpcore2.AsyncNetworkBackend):
     def __init__(self, pool: Any) -> None:
-        self._pool = pool
+        self.pool = pool
         self._sockets: Any = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
@@ -190,19 +206,22 @@ class _ClosingBackend(httpcore2.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         stream = await self._sockets.connect_tcp(host, port, timeout, local_address, socket_options)
-        return _ClosingStream(stream, self._pool)
+        return _ClosingStream(stream, self.pool)
 
 
 class _ClosingStream(_Head, httpcore2.AsyncNetworkStream):
     def __init__(self, stream: httpcore2.AsyncNetworkStream, pool: Any) -> None:
         super().__init__()
         self._stream = stream
-        self._pool = pool
+        self.pool = pool
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if self._held:
             await self._stream.write(self.rest(), timeout)
-        return await self._stream.read(max(max_bytes, self.read_bytes), timeout)
+        if (direct := self.direct) is not None:
+            self.direct = None
+            await direct.rest.afill(self._stream, direct.state)
+        return await self._stream.read(max_bytes, timeout)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if data := self.goes_out(buffer):
@@ -215,7 +234,7 @@ class _ClosingStream(_Head, httpcore2.AsyncNetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.AsyncNetworkStream:
         try:
-            return _ClosingStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._pool)
+            return _ClosingStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self.pool)
         except BaseException:
             # httpcore2 closes it after an error, but not after a cancellation.
             with anyio.CancelScope(shield=True):
@@ -223,18 +242,19 @@ class _ClosingStream(_Head, httpcore2.AsyncNetworkStream):
             raise
 
     def get_extra_info(self, info: str) -> Any:
-        return (info == "is_readable" and _holds_an_answer(self._pool, self)) or self._stream.get_extra_info(info)
+        return (info == "is_readable" and _holds_an_answer(self)) or self._stream.get_extra_info(info)
 
 
-def expect_body(response: httpx2.Response, length: int) -> None:
-    """A body follows whose length is known: it is read in large pieces.
+def read_directly(response: httpx2.Response, rest: Rest) -> None:
+    """What is missing of a body is read straight into its place, when more is asked of the response.
 
-    Not sooner, and no other: an answer of a thousand chunks takes a second to be told apart, in which no clock is
-    looked at.
+    Where that cannot be, nothing is filled, and it comes piece by piece.
     """
     stream = response.extensions.get("network_stream")
     if isinstance(stream, _DeadlineStream | _ClosingStream):
-        stream.read_bytes = min(length // _READ_PART, _LARGEST_READ)
+        state = _h11_state(stream)
+        if state is not None and rest.is_awaited(state):
+            stream.direct = _Direct(rest, state)
 
 
 def _addresses(host: str, port: int) -> list[str]:

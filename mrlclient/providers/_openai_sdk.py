@@ -67,7 +67,7 @@ class OpenAISDKTransport:
                 answer: Any = await self._client.post("/embeddings", cast_to=object, **_posted(request, seconds))
                 async with aclosing(answer.http_response) as response:
                     body = Body(response.status_code, response.headers, request, "openai")
-                    await collect(response.aiter_raw(), body)
+                    await collect(response, response.aiter_raw(), body)
                     return body.reply()
         except openai.APIStatusError as error:
             return _reply(error.response)

@@ -136,6 +136,12 @@ def slow_body(server, connection):
     server.drip(connection, b" " * 1000)
 
 
+def slow_long_body(server, connection):
+    read_request(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + b" " * 200_000)
+    server.drip(connection, b" " * 800_000)
+
+
 def slow_chunk_header(server, connection):
     read_request(connection)
     connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n")
@@ -194,6 +200,7 @@ def seconds_until_timeout(url, face, body="a"):
         informational_flood,
         slow_informational,
         slow_body,
+        slow_long_body,
         slow_chunk_header,
         slow_trailers,
         slow_error,

@@ -40,7 +40,9 @@ def test_a_generator_of_flows(backend, limit, n):
 
     def flows():
         for i in range(n):
-            assert len(made) - len(ended) <= limit, "a flow was made that nobody had room for"
+            # Beside those that may have a request under way, two others may decode.
+            most = limit if limit == 1 or backend == "script" else limit + 2
+            assert len(made) - len(ended) <= most, "a flow was made that nobody had room for"
             made.append(i)
             yield one(i)
 
