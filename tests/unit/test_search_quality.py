@@ -30,8 +30,8 @@ def _of_scifact():
     if not folder.is_dir():
         pytest.skip(f"there is no {folder.name} in {DATA.name}: MRLCLIENT_TEST_DATA may name its folder")
     queries, documents = (
-        {row["_id"]: f"{row.get('title', '')} {row['text']}".strip() for row in map(json.loads, file.open("rb"))}
-        for file in (folder / "queries.jsonl", folder / "corpus.jsonl")
+        {row["_id"]: f"{row.get('title', '')} {row['text']}".strip() for row in map(json.loads, lines)}
+        for lines in ((folder / name).read_bytes().splitlines() for name in ("queries.jsonl", "corpus.jsonl"))
     )
     query_rows, document_rows = ({name: row for row, name in enumerate(rows)} for rows in (queries, documents))
     qrels: dict[int, dict[int, float]] = {}
@@ -55,7 +55,6 @@ def test_a_shortlist_at_64_keeps_what_the_full_width_finds(collection):
     narrow = score(rank(queries.at(64), documents.at(64)))
     hits = Funnel(documents, shortlist_dimensions=64, depth=200).search(queries, 10)
     kept = score(hits.indices) / full
-    print(f"{len(texts)} documents: 64 keeps {narrow / full:.3f} of {full:.3f}, the funnel {kept:.4f}")
     assert kept >= 0.98
     assert narrow / full < 0.95
     assert np.allclose(
