@@ -28,7 +28,7 @@ def floats(vectors: object, what: str) -> NDArray[Any]:
     Raises:
         ConfigurationError: If they are none.
     """
-    array = vectors.embeddings if isinstance(vectors, EmbeddingResult) else vectors
+    array: Any = vectors.embeddings if isinstance(vectors, EmbeddingResult) else vectors
     plain = isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
     if not plain or array.dtype not in (np.float32, np.float16):
         kind = array.dtype if plain else type(array).__name__
