@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -15,6 +16,10 @@ from hypothesis import settings
 
 from mrlclient import gates
 from mrlclient.testing import Emulator
+
+# Where usearch is imported first, importing onnxruntime after it ends the process; the other order is fine.
+with contextlib.suppress(ModuleNotFoundError):
+    import onnxruntime  # noqa: F401
 
 # No test asserts how fast something is.
 settings.register_profile("untimed", deadline=None)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from mrlclient.search import top_k
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -34,12 +36,8 @@ def rank(queries: NDArray[np.float32], documents: NDArray[np.float32], k: int = 
     k = min(_positive(k), len(documents))
     ranked = np.empty((len(queries), k), dtype=np.intp)
     for start in range(0, len(queries) if k else 0, _BLOCK_QUERIES):
-        scores = queries[start : start + _BLOCK_QUERIES] @ documents.T
-        # All that score as high as the kth: a partition alone would pick any of those that tie with it.
-        least = np.partition(scores, -k, axis=1)[:, -k]
-        for row, (of_query, bound) in enumerate(zip(scores, least, strict=True), start):
-            near = np.flatnonzero(of_query >= bound)
-            ranked[row] = near[np.argsort(-of_query[near], kind="stable")[:k]]
+        block = queries[start : start + _BLOCK_QUERIES]
+        ranked[start : start + len(block)] = top_k(block @ documents.T, k)
     return ranked
 
 

@@ -2,6 +2,7 @@
 
 - A `python` block is run; one that starts with `>>>` is a doctest. `await` works as in a notebook cell.
 - A block whose info string ends in `file=NAME` is written to that file instead.
+- A `python needs=MODULE` block is run by `tests/integrations/test_funnel_stores.py`, where that package is installed.
 - In a `console` block a line that starts with `$ ` is run in bash, and the lines after it are what it must print, where
   `...` stands for anything. `pip install` and `make` are only checked for extras and targets that exist.
 - `<!-- invisible-code-block: python` in an HTML comment is run and not shown.
@@ -32,16 +33,20 @@ ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 _FILE = r"\w+ file=\S+"
+_NEEDS = r"python needs=\w+"
 #: What a block may say it is. `text` and `toml` are shown, not run: only what is not code may use them.
-_KNOWN = re.compile(rf"python|console|text|toml|{_FILE}")
+_KNOWN = re.compile(rf"python|console|text|toml|{_NEEDS}|{_FILE}")
 _EXTRAS = re.compile(r"'(?:mrlclient|\.)\[([\w,]+)\]'")
 
 
 class Page:
-    """One page, ready to run."""
+    """One page, ready to run: with the blocks that need a package, where it is named."""
 
-    def __init__(self, path: Path) -> None:
-        self.document = Document.parse(str(path), self._python_blocks(), self._files, self._console_blocks())
+    def __init__(self, path: Path, needs: str | None = None) -> None:
+        parsers = [self._python_blocks(), self._files, self._console_blocks()]
+        if needs is not None:
+            parsers.append(CodeBlockParser(f"python needs={needs}", self._run_python))
+        self.document = Document.parse(str(path), *parsers)
 
     def run(self) -> None:
         """Runs every block in the order of the page.
@@ -87,6 +92,12 @@ def blocks(path: Path) -> Iterator[tuple[str, str]]:
     """What each fenced block of a page says it is, and its text."""
     for block in FencedCodeBlockLexer(".*")(Document.parse(str(path))):
         yield block.lexemes["language"], block.lexemes["source"]
+
+
+def needs(path: Path) -> list[str]:
+    """The packages that some blocks of a page need and the project does not."""
+    named = (language.partition(" needs=")[2] for language, _ in blocks(path))
+    return sorted({package for package in named if package})
 
 
 def is_known(language: str) -> bool:

@@ -25,6 +25,7 @@ CASES = {
     "06_nomic_from_a_folder": [(["nomic-embed-text-v1.5"], "nomic:nomic-embed-text-v1.5")],
     "07_pay_once": [([], "256: 0 tokens paid for, 3 texts from the cache")],
     "08_fall_back": [([], "row 1 is NaN: Text 1: openai answered 400: The input is invalid.")],
+    "19_funnel": [([], "Whales are mammals that live in the sea.")],
 }
 
 #: The package that an example is about, where not every environment of the tests has it.

@@ -18,6 +18,7 @@ from mrlclient import (
     Voyage,
     truncate_dimensions,
 )
+from mrlclient.search import Funnel, Hits, funnel
 
 Matrix = NDArray[np.float32]
 
@@ -40,6 +41,9 @@ for chunk in embedder.embed_iter((text for text in "ab"), ordered=False, progres
     assert_type(chunk.result, EmbeddingResult)
     assert_type(chunk.embeddings, Matrix)
 assert_type(embedder.embed_iter(["a"], progress=True), Iterator[Chunk])
+assert_type(Funnel(result, shortlist_dimensions=64).search(result.at(256), k=5), Hits)
+assert_type(funnel(result[0], result, k=5).scores, Matrix)
+Funnel(result, recipe="slice")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 as_array: NDArray[Any] = np.asarray(result)
 
 assert_type(Canary("canary.json", every=3600).due(("openai:x",), 0.0), bool)
