@@ -8,6 +8,7 @@ affine over all 768, slice, L2. Of that layer norm only the centring outlives th
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -113,6 +114,11 @@ class Nomic(LocalProvider):
         return Packing(max_inputs=128, max_tokens=1 << 16, padded=True, serial=True)
 
     def load(self) -> _Model:
+        if "usearch.compiled" in sys.modules and "onnxruntime" not in sys.modules:
+            raise ConfigurationError(
+                "usearch was imported before onnxruntime, which then crashes the process (usearch 2.26, onnxruntime "
+                "1.32). Write 'import onnxruntime' before 'import usearch'."
+            )
         try:
             import onnxruntime
             from tokenizers import Tokenizer

@@ -201,3 +201,11 @@ def test_a_missing_package_names_the_pip_line(package, monkeypatch):
         embedder.embed_query("a")
     assert "pip install 'mrlclient[nomic]'" in str(caught.value)
     assert caught.value.extra == "nomic"
+
+
+def test_usearch_before_onnxruntime_is_refused(monkeypatch):
+    """Together, in this order, they crash the process: an error that says so is all there is to be had."""
+    monkeypatch.setitem(sys.modules, "usearch.compiled", object())
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    with Nomic(model_path=TINY_NOMIC) as nomic, pytest.raises(ConfigurationError, match="import onnxruntime"):
+        nomic.load()
