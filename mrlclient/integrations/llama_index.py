@@ -1,5 +1,6 @@
 """LlamaIndex: `MRLEmbedding`, wherever an `embed_model` is wanted."""
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 from functools import partial
@@ -86,8 +87,13 @@ class MRLEmbedding(BaseEmbedding):  # type: ignore[misc]
     @classmethod
     def _refuse(cls, value: object, info: ValidationInfo) -> object:
         if value is not None:
-            raise ConfigurationError(_REFUSED[info.field_name])
+            raise ConfigurationError(_REFUSED[str(info.field_name)])
         return value
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedder; one that was made here is closed by `embedder.close()`."""
+        return self._embedder
 
     @computed_field(repr=False)  # type: ignore[prop-decorator]
     @property
@@ -102,22 +108,26 @@ class MRLEmbedding(BaseEmbedding):  # type: ignore[misc]
     def model_dump(self, **options: Any) -> dict[str, Any]:
         # Asked for first, since pydantic would wrap the error; `to_dict` gets here too.
         assert self.model
-        return super().model_dump(**options)  # type: ignore[no-any-return]
+        dumped: dict[str, Any] = super().model_dump(**options)
+        return dumped
 
     @classmethod
     def class_name(cls) -> str:
         return "MRLEmbedding"
 
     def to_payload(self) -> dict[str, Any]:
-        return super().to_payload() | {"dimensions": self._embedder.dimensions}
+        payload: dict[str, Any] = super().to_payload()
+        return payload | {"dimensions": self._embedder.dimensions}
 
     @discreet
     def _get_query_embedding(self, query: str) -> list[float]:
-        return self._embedder.embed_query(query).tolist()
+        row: list[float] = self._embedder.embed_query(query).tolist()
+        return row
 
     @discreet
     async def _aget_query_embedding(self, query: str) -> list[float]:
-        return (await self._embedder.aembed_query(query)).tolist()
+        row: list[float] = (await self._embedder.aembed_query(query)).tolist()
+        return row
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
@@ -127,13 +137,15 @@ class MRLEmbedding(BaseEmbedding):  # type: ignore[misc]
 
     @discreet
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return self._embedder.embed_documents(texts).tolist()
+        rows: list[list[float]] = self._embedder.embed_documents(texts).tolist()
+        return rows
 
     @discreet
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return (await self._embedder.aembed_documents(texts)).tolist()
+        rows: list[list[float]] = (await self._embedder.aembed_documents(texts)).tolist()
+        return rows
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Left to itself, LlamaIndex would drop an embedder that does not pickle, and say so in a log only.
-        settings = {"embed_batch_size": self.embed_batch_size, "num_workers": self.num_workers}
-        return partial(type(self), self._embedder, **settings), ()
+        made = partial(type(self), embed_batch_size=self.embed_batch_size, num_workers=self.num_workers)
+        return made, (self._embedder,)
