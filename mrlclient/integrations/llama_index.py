@@ -38,7 +38,7 @@ class MRLEmbedding(BaseEmbedding):  # type: ignore[misc]
             stays the caller's to close. By default as `Embedder`.
         dimensions: The width of the embeddings; the native width by default. An `Embedder` or a profile says it itself.
         embed_batch_size: Texts that LlamaIndex hands over at once, up to 2048. Of these the embedder makes as many
-            requests as the provider needs.
+            requests as the provider needs. The `index` of an error counts within such a batch.
         num_workers: How many such batches are under way at once in an async call, at least 2: LlamaIndex takes less for
             no bound at all.
         callback_manager: LlamaIndex's own; it does not travel to another process.
@@ -129,9 +129,11 @@ class MRLEmbedding(BaseEmbedding):  # type: ignore[misc]
         row: list[float] = (await self._embedder.aembed_query(query)).tolist()
         return row
 
+    @discreet
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
 
+    @discreet
     async def _aget_text_embedding(self, text: str) -> list[float]:
         return (await self._aget_text_embeddings([text]))[0]
 
