@@ -240,7 +240,7 @@ def test_dimensions_are_said_once():
 
 
 def test_batches_are_as_large_as_the_provider_takes(keys, emulator):
-    MRLEmbedding(OPENAI).get_text_embedding_batch([f"text {number}" for number in range(3000)])
+    MRLEmbedding(OPENAI, dimensions=512).get_text_embedding_batch([f"text {number}" for number in range(3000)])
     assert [len(request.body["input"]) for request in emulator.requests] == [2048, 952]
 
 
