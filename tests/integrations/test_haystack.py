@@ -327,10 +327,11 @@ def test_affixes_of_a_query(keys, emulator):
 @pytest.mark.parametrize("settings", [{}, {"prefix": "passage: "}, {"meta_fields_to_embed": ["title"]}])
 def test_a_document_without_a_text(settings, keys, emulator):
     """A prefix alone is no text: its vector would say nothing of the document."""
-    given = [Document(content="one"), Document(content=None, meta={"title": " "})]
+    given = [Document(content=TEXT), Document(content=None, meta={"title": " "})]
     with pytest.raises(InputError, match="Document 1 has nothing to embed") as caught:
         MRLDocumentEmbedder(OPENAI, **settings).run(given)
     assert caught.value.index == 1
+    assert not any(map(heard, frames(caught.value)))
     assert emulator.requests == []
 
 
