@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -37,8 +38,15 @@ REAL_ENVIRONMENT = {
 }
 
 
-#: To tiktoken: there is no cache. What a machine has downloaded changes no test.
-os.environ["TIKTOKEN_CACHE_DIR"] = ""
+_LLAMA_INDEX = find_spec("llama_index")
+
+#: To tiktoken: there is no cache, or the one that LlamaIndex carries. What a machine has downloaded changes no test.
+os.environ["TIKTOKEN_CACHE_DIR"] = (
+    f"{_LLAMA_INDEX.submodule_search_locations[0]}/core/_static/tiktoken_cache" if _LLAMA_INDEX else ""
+)
+
+#: No test tells Haystack's makers that it runs.
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
 
 @pytest.fixture(autouse=True)

@@ -25,11 +25,16 @@ CASES = {
     "06_nomic_from_a_folder": [(["nomic-embed-text-v1.5"], "nomic:nomic-embed-text-v1.5")],
     "07_pay_once": [([], "256: 0 tokens paid for, 3 texts from the cache")],
     "08_fall_back": [([], "row 1 is NaN: Text 1: openai answered 400: The input is invalid.")],
+    "15_llama_index": [([], "animals in the ocean: Whales are mammals that live in the sea.")],
+    "16_haystack": [([], "flour and water: Sourdough bread needs flour, water, salt and patience.")],
     "19_funnel": [([], "Whales are mammals that live in the sea.")],
 }
 
 #: The package that an example is about, where not every environment of the tests has it.
-NEEDS: dict[str, str] = {}
+NEEDS: dict[str, str] = {
+    "15_llama_index": "llama_index",
+    "16_haystack": "haystack",
+}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -49,6 +50,16 @@ def test_no_file_is_long_without_a_reason():
             assert len(lines) <= 300 or "300 lines" in "\n".join(lines[:5]), path
 
 
+def test_haystacks_module_without_haystack():
+    code = (
+        "import sys; sys.modules['haystack'] = None\n"
+        "from mrlclient import MissingExtraError\n"
+        "try: import haystack_integrations.components.embedders.mrlclient\n"
+        "except MissingExtraError as error: print(error)"
+    )
+    assert python(code).endswith("pip install 'mrlclient[haystack]'\n")
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel, unpacked beside nothing else."""
@@ -74,5 +85,46 @@ def test_the_wheel_works_without_the_checkout(wheel, tmp_path):
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     top = {path.name for path in wheel.iterdir()}
-    assert top == {"mrlclient", f"mrlclient-{version('mrlclient')}.dist-info"}
+    assert top == {"mrlclient", "haystack_integrations", f"mrlclient-{version('mrlclient')}.dist-info"}
     assert {path.name for path in (wheel / "mrlclient").iterdir()} >= {"py.typed", "catalogue.toml"}
+
+
+def check_namespace(root):
+    """Haystack's folder holds one package, ours; an `__init__.py` above it would hide everybody else's."""
+    found = {path.relative_to(root).as_posix() for path in (root / "haystack_integrations").rglob("*.py")}
+    assert found == {"haystack_integrations/components/embedders/mrlclient/__init__.py"}
+
+
+def test_the_wheel_leaves_haystacks_namespace_open(wheel, tmp_path):
+    check_namespace(wheel)
+    other = tmp_path / "haystack_integrations" / "components" / "embedders" / "other.py"
+    other.parent.mkdir(parents=True)
+    other.write_text("name = 'another distribution'\n")
+    code = (
+        "from importlib.util import find_spec\n"
+        "from haystack_integrations.components.embedders import other\n"
+        "print(other.name)\n"
+        "print(find_spec('haystack_integrations.components.embedders.mrlclient').origin)"
+    )
+    for folders in ((wheel, tmp_path), (tmp_path, wheel)):
+        said, place = python(code, env={"PYTHONPATH": ":".join(map(str, folders))}, cwd=tmp_path).splitlines()
+        assert said == "another distribution"
+        assert Path(place).is_relative_to(wheel)
+
+
+def test_the_source_distribution_makes_the_same_wheel(wheel, tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)], cwd=ROOT, check=True
+    )
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        archive.extractall(tmp_path, filter="data")
+    source = next(path for path in tmp_path.iterdir() if path.is_dir())
+    check_namespace(source)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=source, check=True
+    )
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
+        held = set(archive.namelist())
+    assert held == {
+        path.relative_to(wheel).as_posix() for path in wheel.rglob("*") if path.is_file() and path.suffix != ".pyc"
+    }
