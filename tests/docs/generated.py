@@ -182,7 +182,7 @@ def _decision(address: str, width: int | None) -> list[str]:
 
 # --- errors
 
-_STATUSES = (301, 400, 401, 403, 404, 408, 409, 410, 413, 422, 425, 429, *range(500, 505), *range(520, 525), 529)
+_STATUSES = (301, 400, 401, 403, 404, 408, 409, 410, 413, 422, 424, 425, 429, *range(500, 505), *range(520, 525), 529)
 
 
 def retries() -> str:
