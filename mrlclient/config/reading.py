@@ -125,7 +125,7 @@ class Reader:
             settings = {}
         kinds = settings | {**tables.model_kinds(provider), **more}
         secrets = [name for name in values if name not in kinds and tables.SECRET.search(str(name))]
-        variable = getattr(provider, "key_variable", "OPENAI_API_KEY")
+        variable = getattr(provider, "key_variable", "OPENAI_API_KEY") or "SERVER_API_KEY"
         for name in secrets:
             self._tell(
                 (*at, name),
@@ -148,10 +148,13 @@ class Reader:
             return None
         address = table["model"]
         made = _provider_of(address)
-        spec: ModelSpec | None = None
+        spec: ModelSpec | str | None = None
         try:
             if "spec" in table:
                 spec = self.spec(address, table["spec"], (*at, "spec"))
+            elif "native_dimensions" in table:
+                # Settings of its provider declare it.
+                spec = address
             else:
                 spec = self._models.get(address) or registry.find_spec(address)
         except MRLError as error:
@@ -163,7 +166,10 @@ class Reader:
             for name, value in table.items()
             if name in tables.kinds_of(made) and name not in ("model", "spec")
         }
-        return self._made(partial(made, spec), settings, at) if settings else spec
+        if not settings:
+            assert isinstance(spec, ModelSpec)
+            return spec
+        return self._made(partial(made, spec), settings, at)
 
     def _limits(self, values: object, at: Place) -> Limits | None:
         table = self._checked(tables.limits_kinds(), values, at)

@@ -163,23 +163,26 @@ class HostedProvider(Provider):
         """Which text of the batch an error's message refuses, if it names one."""
         return None
 
+    @property
+    def _key_places(self) -> str:
+        """Where a key may be kept."""
+        return (f"{self.key_variable}, or in " if self.key_variable else "") + "the variable that api_key_env= names"
+
     def __reduce__(self) -> tuple[Any, ...]:
         if self._kept_here is not None:
             raise ConfigurationError(
                 f"{type(self).__name__}(..., {self._kept_here}=) is not pickled: a key that was given in code does not "
-                "leave the process. Keep it in "
-                + (f"{self.key_variable}, or in " if self.key_variable else "")
-                + "the variable that api_key_env= names, where every process finds it; or make the provider in the "
-                "process that uses it."
+                f"leave the process. Keep it in {self._key_places}, where every process finds it; or make the provider "
+                "in the process that uses it."
             )
-        return partial(type(self), **self._settings), (self.spec,)
+        return partial(type(self), **self._settings), (self.declared,)
 
     def settings(self) -> dict[str, Any]:
         given = self._kept_here or ("count_tokens" if self._settings["count_tokens"] is not None else None)
         if given is None:
             return {name: value for name, value in self._settings.items() if name != "count_tokens"}
         advice = {
-            "api_key": f"Keep the key in {self.key_variable}, or in the variable that api_key_env= names.",
+            "api_key": f"Keep the key in {self._key_places}.",
             "client": "Say api_key_env= and base_url= instead.",
             "count_tokens": "Leave it out, or make the embedder in code.",
         }

@@ -62,6 +62,11 @@ class Provider(ABC):
         """
         return find_model(model if ":" in model else f"{cls.name}:{model}")
 
+    @property
+    def declared(self) -> ModelSpec:
+        """The model as it was declared; `spec` may have more, where something is known of the server."""
+        return self.spec
+
     def settings(self) -> dict[str, Any]:
         """What else than the model it was made with, as a profile holds it: the constructor's arguments, plain values.
 

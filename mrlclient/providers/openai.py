@@ -40,7 +40,7 @@ class OpenAI(OpenAIDialect):
     """
 
     name = "openai"
-    key_variable: ClassVar[str] = "OPENAI_API_KEY"
+    key_variable: ClassVar[str | None] = "OPENAI_API_KEY"
     base_url_variable: ClassVar[str | None] = "OPENAI_BASE_URL"
     vendor_urls: ClassVar[tuple[str, ...]] = ("https://api.openai.com/v1",)
     default_max_inputs: ClassVar[int] = 2048

@@ -94,8 +94,9 @@ class OpenAICompatible(OpenAIDialect):
         del api_key
         self._server = _known(server)
         self.truncates_input = bool(self._server.truncates_input)
+        self._declared = _declared(model, native_dimensions, matryoshka)
         super().__init__(
-            _as_served(_declared(model, native_dimensions, matryoshka), self._server),
+            _as_served(self._declared, self._server),
             key=key,
             api_key_env=api_key_env,
             base_url=base_url,
@@ -112,6 +113,11 @@ class OpenAICompatible(OpenAIDialect):
             f"Where {cls.name}:{name} is, and how wide, its name does not say. Declare it: "
             f"{_DECLARE.format(name=name)}."
         )
+
+    @property
+    def declared(self) -> ModelSpec:
+        # What is known of servers may change; what was declared may not.
+        return self._declared
 
     def _default_base_url(self, api_key: str) -> str:
         if self._server.base_url is None:
