@@ -89,6 +89,8 @@ class HostedProvider(Provider):
         )
         if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
+        if base_url is not None:
+            check_base_url(base_url)
         if api_key_env is not None and (key is not None or not isinstance(api_key_env, str)):
             raise ConfigurationError("Pass api_key, or api_key_env with the name of an environment variable, not both.")
         self._settings: dict[str, Any] = {"api_key_env": api_key_env, "base_url": base_url, "timeout": timeout}
