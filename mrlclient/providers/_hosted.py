@@ -89,6 +89,9 @@ class HostedProvider(Provider):
         )
         if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
+        if base_url is not None:
+            may_have_key = (key, api_key_env, self.key_variable) != (None, None, None)
+            check_base_url(base_url, has_key=may_have_key)
         if api_key_env is not None and (key is not None or not isinstance(api_key_env, str)):
             raise ConfigurationError("Pass api_key, or api_key_env with the name of an environment variable, not both.")
         self._settings: dict[str, Any] = {"api_key_env": api_key_env, "base_url": base_url, "timeout": timeout}

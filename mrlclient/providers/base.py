@@ -33,12 +33,15 @@ class Provider(ABC):
         counts_tokens: Whether `count_tokens` works.
         encoding_formats: How a server is asked to write vectors, such as `"base64"`; for spans.
         truncates_input: Whether it can embed the beginning of an over-long text.
+        model_settings: Arguments of the constructor that are about the one model, such as where its files are; the
+            others hold for all of the provider's models.
     """
 
     name: ClassVar[str]
     counts_tokens: bool = False
     encoding_formats: tuple[str, ...] = ()
     truncates_input: bool = True
+    model_settings: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, model: str | ModelSpec) -> None:
         self.spec = model if isinstance(model, ModelSpec) else self.find_spec(model)

@@ -45,6 +45,7 @@ class OpenAI(OpenAIDialect):
     vendor_urls: ClassVar[tuple[str, ...]] = ("https://api.openai.com/v1",)
     default_max_inputs: ClassVar[int] = 2048
     truncates_input = False
+    model_settings = frozenset({"deployment"})
 
     def __init__(
         self,

@@ -72,6 +72,7 @@ class OpenAICompatible(OpenAIDialect):
     name = "openai-compatible"
     key_variable: ClassVar[str | None] = None
     vendor_urls: ClassVar[tuple[str, ...]] = ()
+    model_settings = frozenset({"native_dimensions", "matryoshka"})
     #: The least that a known server takes.
     default_max_inputs: ClassVar[int] = 32
 

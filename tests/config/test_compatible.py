@@ -76,8 +76,8 @@ def test_it_embeds():
     [
         ({"base_url": None}, "Pass base_url="),
         ({"spec": None}, "Declare it"),
-        ({"spec": None, "native_dimensions": 256}, "native_dimensions= and matryoshka="),
-        ({"spec": None, "matryoshka": True}, "Declare it"),
+        ({"spec": None, "native_dimensions": 256}, "matryoshka: is missing"),
+        ({"spec": None, "matryoshka": True}, "native_dimensions: is missing"),
         ({"native_dimensions": 256}, "leave them out"),
         ({"server": "olama"}, "Did you mean 'ollama'"),
         ({"api_key": "sk-canary"}, 'api_key_env = "SERVER_API_KEY"'),
