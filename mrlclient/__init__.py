@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mrlclient.providers.base import Provider
     from mrlclient.providers.nomic import Nomic
     from mrlclient.providers.openai import OpenAI
+    from mrlclient.providers.openai_compatible import OpenAICompatible
     from mrlclient.providers.voyage import Voyage
     from mrlclient.providers.wordllama import WordLlama
     from mrlclient.result import EmbeddingResult, Usage
@@ -59,6 +60,7 @@ _HOME_OF = {
     "Provider": "mrlclient.providers.base",
     "Nomic": "mrlclient.providers.nomic",
     "OpenAI": "mrlclient.providers.openai",
+    "OpenAICompatible": "mrlclient.providers.openai_compatible",
     "Voyage": "mrlclient.providers.voyage",
     "WordLlama": "mrlclient.providers.wordllama",
     "EmbeddingResult": "mrlclient.result",
@@ -94,6 +96,7 @@ __all__ = [
     "Nomic",
     "NotMatryoshkaError",
     "OpenAI",
+    "OpenAICompatible",
     "Provider",
     "ProviderConnectionError",
     "ProviderError",

@@ -5,6 +5,7 @@ More than 300 lines, for most of them are the reference of the public methods.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from inspect import signature
@@ -18,7 +19,7 @@ from mrlclient.cached import First
 from mrlclient.call import Call, OnError
 from mrlclient.canary import Canary
 from mrlclient.chunk import Chunk, order
-from mrlclient.config import arguments_of, values_of
+from mrlclient.config import arguments_of, arguments_of_file, values_of
 from mrlclient.dimensions import Dimensions, OnNarrow
 from mrlclient.engine import Engine
 from mrlclient.errors import ConfigurationError
@@ -155,6 +156,29 @@ class Embedder:
             MRLError: As `Embedder`.
         """
         return cls(**arguments_of(values))
+
+    @classmethod
+    @discreet
+    def from_config(cls, path: str | os.PathLike[str] | None = None, profile: str | None = None) -> Self:
+        """An embedder out of a profile of `mrlclient.toml`, or of the table `tool.mrlclient` of `pyproject.toml`.
+
+        `MRLCLIENT_MODEL` and `MRLCLIENT_DIMENSIONS` take the place of the profile's values. What stands beside a model
+        that is replaced is left out where it belongs to that model, or to its provider and not to the other's.
+
+        Args:
+            path: The file. By default the one that `MRLCLIENT_CONFIG` names; else the nearest, from the working folder
+                upwards; else `mrlclient/mrlclient.toml` in the user's configuration folder. Without any file, it is
+                enough that `MRLCLIENT_MODEL` names a model.
+            profile: The profile's name. By default the one that `MRLCLIENT_PROFILE` names; else the file's `default`;
+                else the only one.
+
+        Raises:
+            ConfigurationError: If there is no such file or profile; or, if the profile cannot be used, with all that is
+                wrong with the file, and the lines.
+            MissingExtraError: If pydantic is not installed, which checks profiles.
+            MRLError: As `Embedder`.
+        """
+        return cls(**arguments_of_file(path, profile))
 
     def to_dict(self) -> dict[str, Any]:
         """The shortest profile that `from_dict` makes an equal embedder of, in this folder or another.

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from mrlclient.errors import ConfigurationError, UnknownModelError, UnknownProviderError
+from mrlclient.servers import Server
 
 InputType = Literal["query", "document"]
 Task = Literal["clustering", "classification"]
@@ -174,13 +175,15 @@ def is_width(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The models and providers that ship with the package."""
+    """The models, providers and servers that ship with the package."""
 
     models: Mapping[str, ModelSpec]
     providers: Mapping[str, str]
     """Provider name -> "module:Class"."""
     aliases: Mapping[str, str]
     """Other name -> provider name."""
+    servers: Mapping[str, Server]
+    """Servers with OpenAI's API, by name."""
 
 
 @cache
@@ -189,20 +192,27 @@ def catalogue() -> Catalogue:
     data = tomllib.loads(resources.files("mrlclient").joinpath("catalogue.toml").read_text("utf-8"))
     specs = [_read_row(row, data["source"]) for row in data["model"]]
     providers = data["provider"]
+    servers = {name: Server(name=name, **_with_sources(row, data["source"])) for name, row in data["server"].items()}
     return Catalogue(
         models=MappingProxyType({spec.address: spec for spec in specs}),
         providers=MappingProxyType({name: row["class"] for name, row in providers.items()}),
         aliases=MappingProxyType({alias: name for name, row in providers.items() for alias in row["aliases"]}),
+        servers=MappingProxyType(servers),
     )
 
 
-def _read_row(row: dict[str, Any], sources: Mapping[str, Mapping[str, str]]) -> ModelSpec:
-    values = dict(row)
-    values["sources"] = {
+def _with_sources(row: Mapping[str, Any], sources: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """A row with the source of each value in words."""
+    named = {
         name: f"{sources[tag]['title']} ({sources[tag]['date']})"
-        for tag, names in values.pop("sources").items()
+        for tag, names in row["sources"].items()
         for name in names
     }
+    return {**row, "sources": named}
+
+
+def _read_row(row: Mapping[str, Any], sources: Mapping[str, Mapping[str, str]]) -> ModelSpec:
+    values = _with_sources(row, sources)
     if isinstance(values.get("server_dimensions"), list):
         values["server_dimensions"] = tuple(values["server_dimensions"])
     return ModelSpec(**values)

@@ -32,7 +32,7 @@ def find_spec(address: str) -> ModelSpec:
         UnknownModelError: If the provider has no such model; near misses are named.
     """
     provider, name = split_address(address)
-    if provider in catalogue().providers:
+    if any(spec.provider == provider for spec in catalogue().models.values()):
         return find_model(address)
     return provider_class(provider).find_spec(name)
 

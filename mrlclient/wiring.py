@@ -103,6 +103,14 @@ def check_kinds(*, endpoints: object, fallback: object, limits: object, canary: 
             raise ConfigurationError(f"{name} must be mrlclient.{kind.__name__}(...), not {type(given).__name__}.")
 
 
+def check_truncation(provider: type[Provider] | Provider, truncate_input: bool) -> None:
+    """Refuses to have over-long texts cut by a provider that does not."""
+    if truncate_input and not provider.truncates_input:
+        raise ConfigurationError(
+            f"{provider.name} does not cut over-long texts. Cut them yourself, and leave truncate_input out."
+        )
+
+
 def make_routes(
     model: Model | None,
     endpoints: Sequence[Model],
@@ -126,11 +134,7 @@ def make_routes(
     for endpoint in (*documents.endpoints, *queries.endpoints):
         provider = endpoint.provider
         assert isinstance(provider, Provider)
-        if truncate_input and not provider.truncates_input:
-            raise ConfigurationError(
-                f"{provider.spec.provider} does not cut over-long texts. Cut them yourself, and leave truncate_input "
-                "out."
-            )
+        check_truncation(provider, truncate_input)
     return documents, queries
 
 

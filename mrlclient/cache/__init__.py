@@ -6,8 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mrlclient.cache.address import kind_of
 from mrlclient.cache.base import Cache, CacheStats, Entry, Found
-from mrlclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mrlclient.cache.memory import MemoryCache
@@ -45,19 +45,15 @@ def open_cache(where: str | Path | Cache) -> Cache:
         return where
     if isinstance(where, Path):
         where = f"sqlite:{where}"
-    if not isinstance(where, str) or not where.strip():
-        raise ConfigurationError("cache must be a path, 'memory:', 'sqlite:PATH', 'redis://HOST' or a Cache.")
-    scheme, colon, rest = where.partition(":")
-    if where == "memory:":
+    kind = kind_of(where if isinstance(where, str) else "")
+    if kind == "memory":
         from mrlclient.cache.memory import MemoryCache
 
         return MemoryCache()
-    if scheme in ("redis", "rediss", "valkey", "valkeys", "unix") and colon:
+    if kind == "server":
         from mrlclient.cache.redis import RedisCache
 
         return RedisCache(where)
-    if colon and "://" in where:
-        raise ConfigurationError(f"There is no cache at {scheme}:// addresses. Use sqlite:, memory:, redis:, valkey:.")
     from mrlclient.cache.sqlite import SQLiteCache
 
-    return SQLiteCache(rest if scheme == "sqlite" and colon else where)
+    return SQLiteCache(where.removeprefix("sqlite:"))

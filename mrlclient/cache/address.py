@@ -1,11 +1,32 @@
-"""A cache's address, as it travels to another process."""
+"""A cache's address: what kind of place it is, and how it travels to another process."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 from mrlclient.errors import ConfigurationError
+
+_SERVERS = ("redis", "rediss", "valkey", "valkeys", "unix")
+
+
+def kind_of(where: str) -> Literal["memory", "server", "file"]:
+    """What an address stands for.
+
+    Raises:
+        ConfigurationError: If there is no cache at such addresses.
+    """
+    scheme, colon, _ = where.partition(":")
+    if not where.strip():
+        raise ConfigurationError("cache must be a path, 'memory:', 'sqlite:PATH', 'redis://HOST' or a Cache.")
+    if where == "memory:":
+        return "memory"
+    if scheme in _SERVERS and colon:
+        return "server"
+    if colon and "://" in where:
+        raise ConfigurationError(f"There is no cache at {scheme}:// addresses. Use sqlite:, memory:, redis:, valkey:.")
+    return "file"
 
 
 def portable(where: str | Path) -> str:
@@ -16,14 +37,14 @@ def portable(where: str | Path) -> str:
     """
     if isinstance(where, Path):
         where = f"sqlite:{where}"
-    if where == "memory:":
-        return where
-    if where.startswith(("redis:", "rediss:", "valkey:", "valkeys:", "unix:")):
+    kind = kind_of(where)
+    if kind == "server":
         options = parse_qs(urlsplit(where).query)
         if "@" in where or any(name.endswith(("username", "password")) for name in options):
             raise ConfigurationError(
                 "The address of a cache or of shared limits holds a user name or a password: these are not pickled. "
                 "Make the embedder in the process that uses it."
             )
+    if kind != "file":
         return where
     return f"sqlite:{Path(where.removeprefix('sqlite:')).expanduser().absolute()}"

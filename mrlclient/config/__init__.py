@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from inspect import Parameter
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from mrlclient.errors import missing_extra
 from mrlclient.registry import EMBEDDED_DEFAULT, default_model
 
-__all__ = ["EMBEDDED_DEFAULT", "arguments_of", "default_model", "values_of"]
+__all__ = ["EMBEDDED_DEFAULT", "arguments_of", "arguments_of_file", "default_model", "values_of"]
 
 
 def arguments_of(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,6 +24,19 @@ def arguments_of(values: Mapping[str, Any]) -> dict[str, Any]:
     from mrlclient.config import reading
 
     return reading.arguments_of(values)
+
+
+def arguments_of_file(path: str | os.PathLike[str] | None, profile: str | None) -> dict[str, Any]:
+    """An embedder's arguments out of a profile of a file, with what the environment says in its place.
+
+    Raises:
+        ConfigurationError: With all that is wrong with the file, if its profile cannot be used.
+        MissingExtraError: If pydantic is not installed.
+    """
+    _check_installed()
+    from mrlclient.config import choosing
+
+    return choosing.arguments_of_file(path, profile)
 
 
 def values_of(arguments: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> dict[str, Any]:

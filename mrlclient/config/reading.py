@@ -6,36 +6,29 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mrlclient import registry, wiring
+from mrlclient.cache.address import kind_of
 from mrlclient.canary import Canary
 from mrlclient.config import tables
-from mrlclient.errors import ConfigurationError, MissingCredentialsError, MRLError
+from mrlclient.config.files import Place
+from mrlclient.config.problems import Problem, raised
+from mrlclient.dimensions import OnNarrow
+from mrlclient.errors import ConfigurationError, DimensionsError, MissingCredentialsError, MRLError
 from mrlclient.limits import Limits
 from mrlclient.models import ModelSpec, catalogue, split_address
 from mrlclient.providers.base import Provider
 
 T = TypeVar("T")
 
-#: A place in a configuration: the keys and indexes that lead there.
-Place = tuple[str | int, ...]
+#: Settings of a provider that declare its model, in the place of a `spec`.
+_DECLARING = ("native_dimensions", "matryoshka")
 
 _BOUNDS = {"max_attempts": 1, "max_concurrency": 1, "deadline": 1.0}
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something to put right, and where."""
-
-    at: Place
-    message: str
-    #: What our own code raised, where it did.
-    error: MRLError | None = None
 
 
 def arguments_of(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,20 +41,9 @@ def arguments_of(values: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigurationError(f"A profile is a mapping of keys to values, not {type(values).__name__}.")
     reader = Reader()
     arguments = reader.profile(values, ())
-    match reader.problems:
-        case []:
-            return arguments
-        case [Problem(at=(), message=message)]:
-            raise ConfigurationError(message)
-        case [Problem(error=MRLError() as error)]:
-            raise error
-    lines = [f"{shown(problem.at)}: {problem.message}" for problem in reader.problems]
-    raise ConfigurationError("The profile cannot be used. " + "\n".join(lines))
-
-
-def shown(at: Place) -> str:
-    """A place as it is told: `endpoints[0].timeout`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).removeprefix(".")
+    if reader.problems:
+        raise raised(reader.problems)
+    return arguments
 
 
 class Reader:
@@ -69,23 +51,28 @@ class Reader:
 
     Args:
         folder: What relative paths are relative to; by default the working folder.
-        models: Declared models, by address.
         needs_keys: Whether a key that is not in the environment is a problem.
     """
 
-    def __init__(
-        self, folder: Path | None = None, models: Mapping[str, ModelSpec] | None = None, needs_keys: bool = True
-    ) -> None:
+    def __init__(self, folder: Path | None = None, needs_keys: bool = True) -> None:
         self.problems: list[Problem] = []
+        #: Declared models, by address.
+        self.models: Mapping[str, ModelSpec] = {}
+        #: The models of the profile, its own first.
+        self.specs: list[ModelSpec] = []
+        #: The widths of the profile, widest first.
+        self.widths: list[int] = []
         self._folder = folder
-        self._models = models or {}
         self._needs_keys = needs_keys
 
     def profile(self, values: Mapping[str, Any], at: Place) -> dict[str, Any]:
         """The arguments of one embedder; only those of a profile without problems can be used."""
+        if not isinstance(values, Mapping):
+            return {}
         good = self._model_table(values, at, tables.EMBEDDER)
         arguments = {name: good[name] for name in tables.EMBEDDER if name in good}
         arguments["model"] = self._model(good, at)
+        is_known = bool(self.specs)
         for name in ("endpoints", "fallback"):
             if name in arguments:
                 given = enumerate(arguments[name])
@@ -97,18 +84,37 @@ class Reader:
         if "canary" in arguments:
             arguments["canary"] = self._canary(arguments["canary"], (*at, "canary"))
         if "cache" in arguments:
-            arguments["cache"] = self._cache(arguments["cache"])
+            arguments["cache"] = self._made(self._cache, {"cache": arguments["cache"]}, at)
         bounds = {name: good[name] for name in _BOUNDS if name in good}
         self._made(partial(wiring.check_bounds, **_BOUNDS), bounds, at)
+        if is_known and ("dimensions" in good or "dimensions" not in values):
+            self._check_together(arguments, at)
         return arguments
 
     def spec(self, address: str, values: object, at: Place) -> ModelSpec | None:
         """A declared model."""
-        table = self._checked(tables.spec_kinds(), values, at)
         provider, colon, name = address.partition(":")
-        if table is None or not (colon and provider and name):
+        if not (colon and provider and name):
+            self.tell(at, "must be named by its address, as in [models.'openai:mine']")
             return None
+        table = self.checked(tables.spec_kinds(), values, at)
         return self._made(partial(ModelSpec, provider=provider, name=name), table, at)
+
+    def _check_together(self, arguments: Mapping[str, Any], at: Place) -> None:
+        """What is wrong with the models together, and with the widths."""
+        narrow: OnNarrow = "error" if arguments.get("on_narrow") == "error" else "allow"
+        try:
+            for spec in self.specs:
+                wiring.check_truncation(registry.provider_class(spec.provider), bool(arguments.get("truncate_input")))
+        except MRLError as error:
+            self.tell((*at, "truncate_input"), str(error), error)
+        try:
+            wiring.check_space(self.specs)
+            self.widths = wiring.widths_of(self.specs, arguments.get("dimensions"), narrow)
+        except DimensionsError as error:
+            self.tell((*at, "dimensions"), str(error), error)
+        except MRLError as error:
+            self.tell(at, str(error), error)
 
     def _any_model(self, value: str | Mapping[str, Any], at: Place) -> ModelSpec | Provider | None:
         table = {"model": value} if isinstance(value, str) else value
@@ -116,7 +122,7 @@ class Reader:
 
     def _model_table(self, values: Mapping[str, Any], at: Place, more: tables.Kinds) -> dict[str, Any]:
         """What is right of a table of a model: its keys, and `more`."""
-        provider = _provider_of(values.get("model"))
+        provider = provider_of(values.get("model"))
         if provider is None:
             # Nobody knows which settings it has: what another provider knows may be right.
             others = map(registry.provider_class, catalogue().providers)
@@ -125,16 +131,16 @@ class Reader:
             settings = {}
         kinds = settings | {**tables.model_kinds(provider), **more}
         secrets = [name for name in values if name not in kinds and tables.SECRET.search(str(name))]
-        variable = getattr(provider, "key_variable", "OPENAI_API_KEY")
+        variable = getattr(provider, "key_variable", "OPENAI_API_KEY") or "SERVER_API_KEY"
         for name in secrets:
-            self._tell(
+            self.tell(
                 (*at, name),
                 "a key does not stand in a profile. Set it in an environment variable, and write the variable's name "
                 f'here: api_key_env = "{variable}"',
             )
-        good = self._checked(kinds, {name: value for name, value in values.items() if name not in secrets}, at) or {}
+        good = self.checked(kinds, {name: value for name, value in values.items() if name not in secrets}, at)
         for name in [name for name in good if name.endswith("_env") and not _names_a_variable(good[name])]:
-            self._tell(
+            self.tell(
                 (*at, name),
                 f"must be the name of an environment variable, such as {variable}. What stands there is none; it is "
                 "not shown, for it may be a key. A key that was written down should be replaced by a new one",
@@ -147,53 +153,59 @@ class Reader:
         if "model" not in table:
             return None
         address = table["model"]
-        made = _provider_of(address)
+        made = provider_of(address)
+        beside = {name: table[name] for name in _DECLARING if name in table}
         spec: ModelSpec | None = None
         try:
             if "spec" in table:
                 spec = self.spec(address, table["spec"], (*at, "spec"))
+            elif beside and address not in self.models:
+                spec, beside = self.spec(address, beside, at), {}
             else:
-                spec = self._models.get(address) or registry.find_spec(address)
+                spec = self.models.get(address) or registry.find_spec(address)
         except MRLError as error:
-            self._tell((*at, "model"), str(error), error)
+            if self._folder is not None:
+                how = f'[models."{address}"] with native_dimensions and matryoshka'
+                error.args = (re.sub(r"ModelSpec\(.*?\)", lambda _: how, str(error)),)
+            self.tell((*at, "model"), str(error), error)
         if spec is None or made is None:
             return None
+        self.specs.append(spec)
         settings = {
             name: self._path(value) if name in tables.paths_of(made) else value
             for name, value in table.items()
-            if name in tables.kinds_of(made) and name not in ("model", "spec")
+            if name in tables.kinds_of(made) and name not in ("model", "spec", *_DECLARING)
         }
+        settings |= beside
         return self._made(partial(made, spec), settings, at) if settings else spec
 
     def _limits(self, values: object, at: Place) -> Limits | None:
-        table = self._checked(tables.limits_kinds(), values, at)
-        if table is None:
-            return None
+        table = self.checked(tables.limits_kinds(), values, at)
         return self._made(Limits, {name: math.inf if each == "inf" else each for name, each in table.items()}, at)
 
     def _canary(self, values: object, at: Place) -> Canary | None:
-        table = self._checked(tables.canary_kinds(), values, at)
-        if table is None or "path" not in table:
-            return None
-        return self._made(Canary, table | {"path": self._path(table["path"])}, at)
+        table = self.checked(tables.canary_kinds(), values, at)
+        if "path" in table:
+            table["path"] = self._path(table["path"])
+        return self._made(Canary, table, at)
 
-    def _cache(self, address: str) -> str:
-        """The address, where it is a file's relative to the configuration."""
-        if self._folder is None or address == "memory:" or re.match(r"(?!sqlite:)\w+:", address):
-            return address
-        return f"sqlite:{self._path(address.removeprefix('sqlite:'))}"
+    def _cache(self, cache: str) -> str:
+        """The address, where it is a file relative to the configuration."""
+        if self._folder is None or kind_of(cache) != "file":
+            return cache
+        return f"sqlite:{self._path(cache.removeprefix('sqlite:'))}"
 
     def _path(self, path: str) -> str:
         return path if self._folder is None else str(self._folder / Path(path).expanduser())
 
-    def _checked(self, kinds: tables.Kinds, values: object, at: Place) -> dict[str, Any] | None:
+    def checked(self, kinds: tables.Kinds, values: object, at: Place) -> dict[str, Any]:
         """What is right of a table."""
         if not isinstance(values, Mapping):
-            self._tell(at, "must be a table")
-            return None
+            self.tell(at, "must be a table")
+            return {}
         wrong = tables.problems_of(kinds, values)
         for place, message in wrong.items():
-            self._tell((*at, *place), message)
+            self.tell((*at, *place), message)
         return {name: value for name, value in values.items() if all(place[0] != name for place in wrong)}
 
     def _made(self, make: Callable[..., T], values: Mapping[str, Any], at: Place) -> T | None:
@@ -202,14 +214,16 @@ class Reader:
         while _can_be_called(make, left):
             try:
                 made = make(**left)
-            except MissingCredentialsError as error:
-                if self._needs_keys:
-                    self._tell((*at, "model"), str(error), error)
-                return None
             except MRLError as error:
+                if isinstance(error, MissingCredentialsError) and error.variable is not None:
+                    # It is looked for last: all the rest is well.
+                    if self._needs_keys:
+                        named = "api_key_env" if "api_key_env" in left else "model"
+                        self.tell((*at, named), str(error), error)
+                    return None
                 # By custom, a message begins with the argument that it is about.
                 blamed = next((word for word in re.findall(r"\w+", str(error)) if word in left), None)
-                self._tell((*at, blamed) if blamed else at, str(error).removeprefix(f"{blamed} "), error)
+                self.tell((*at, blamed) if blamed else at, str(error).removeprefix(f"{blamed} "), error)
                 if blamed is None:
                     return None
                 failed = True
@@ -218,11 +232,13 @@ class Reader:
                 return None if failed else made
         return None
 
-    def _tell(self, at: Place, message: str, error: MRLError | None = None) -> None:
+    def tell(self, at: Place, message: str, error: MRLError | None = None) -> None:
+        """Notes a problem."""
         self.problems.append(Problem(at, message, error))
 
 
-def _provider_of(address: object) -> type[Provider] | None:
+def provider_of(address: object) -> type[Provider] | None:
+    """The class of an address's provider; None where it is no address, or nobody offers it."""
     if not isinstance(address, str):
         return None
     try:

@@ -59,7 +59,7 @@ def _model(model: str | ModelSpec | Provider) -> str | dict[str, Any]:
 def _table(model: str | ModelSpec | Provider) -> dict[str, Any]:
     if isinstance(model, str):
         return {"model": registry.find_spec(model).address}
-    spec = model.spec if isinstance(model, Provider) else model
+    spec = model.declared if isinstance(model, Provider) else model
     table: dict[str, Any] = {"model": spec.address}
     if not _is_known(spec):
         table["spec"] = _spec(spec)

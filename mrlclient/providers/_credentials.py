@@ -23,9 +23,9 @@ class Secret:
         """The key itself."""
         return self._value
 
-    def header(self) -> tuple[bytes, bytes]:
-        """The header that shows it to the server."""
-        return b"Authorization", b"Bearer " + self._value.encode("ascii")
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The header that shows it to the server; none for `NO_KEY`."""
+        return ((b"Authorization", b"Bearer " + self._value.encode("ascii")),) if self._value else ()
 
     def is_sendable(self) -> bool:
         """Whether a header can carry it. What h11 refuses it quotes, so that it must be refused before."""
@@ -38,6 +38,10 @@ class Secret:
         raise TypeError("A key is not pickled. Make the provider anew where it is needed.")
 
 
+#: For a server that asks for none.
+NO_KEY = Secret("")
+
+
 def hidden(api_key: str | None) -> Secret | None:
     """A key that was given in code, from here on out of sight; whoever was given it deletes his own name for it."""
     if api_key is None or isinstance(api_key, str):
@@ -45,8 +49,12 @@ def hidden(api_key: str | None) -> Secret | None:
     raise ConfigurationError(f"api_key must be a string, not {type(api_key).__name__}.")
 
 
-def check_base_url(base_url: str) -> str:
+def check_base_url(base_url: str, *, has_key: bool = True) -> str:
     """`base_url` without a trailing slash.
+
+    Args:
+        base_url: The URL.
+        has_key: Whether a key travels there.
 
     Raises:
         ConfigurationError: If a key would travel in the clear, or the URL is none or holds credentials.
@@ -66,6 +74,6 @@ def check_base_url(base_url: str) -> str:
         raise ConfigurationError("base_url is not an http(s) URL, such as 'https://api.openai.com/v1'.")
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError("base_url holds a user name or a password. Pass the key as api_key instead.")
-    if parts.scheme == "http" and not _LOOPBACK.fullmatch(hostname):
+    if has_key and parts.scheme == "http" and not _LOOPBACK.fullmatch(hostname):
         raise ConfigurationError(f"A key would travel unencrypted to {hostname}. Use https.")
     return base_url.rstrip("/")

@@ -24,7 +24,7 @@ from mrlclient.operations import Answer
 from mrlclient.packing import Packing
 from mrlclient.plan import Batch
 from mrlclient.providers._counting import TokenCounter, checked_counts
-from mrlclient.providers._credentials import Secret, check_base_url
+from mrlclient.providers._credentials import NO_KEY, Secret, check_base_url
 from mrlclient.providers._exchange import Reply, Request, Transport
 from mrlclient.providers._http import HTTPTransport
 from mrlclient.providers._quoting import Sent
@@ -50,13 +50,13 @@ class HostedProvider(Provider):
     """A provider behind HTTP, whose answers have the shape of OpenAI's.
 
     Attributes:
-        key_variable: The environment variable that holds the key.
+        key_variable: The environment variable that holds the key; None where a server may ask for no key.
         base_url_variable: The environment variable that may hold another base URL, where the vendor has one.
         vendor_urls: The vendor's own base URLs.
         default_max_inputs: Texts in one request for a declared model that does not say.
     """
 
-    key_variable: ClassVar[str]
+    key_variable: ClassVar[str | None]
     base_url_variable: ClassVar[str | None] = None
     encoding_formats = ("base64",)
     vendor_urls: ClassVar[tuple[str, ...]]
@@ -89,6 +89,9 @@ class HostedProvider(Provider):
         )
         if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
+        if base_url is not None:
+            may_have_key = (key, api_key_env, self.key_variable) != (None, None, None)
+            check_base_url(base_url, has_key=may_have_key)
         if api_key_env is not None and (key is not None or not isinstance(api_key_env, str)):
             raise ConfigurationError("Pass api_key, or api_key_env with the name of an environment variable, not both.")
         self._settings: dict[str, Any] = {"api_key_env": api_key_env, "base_url": base_url, "timeout": timeout}
@@ -109,13 +112,15 @@ class HostedProvider(Provider):
 
     def _find_key(self, api_key_env: str | None, base_url: str | None) -> Secret:
         """The key out of the environment."""
+        variable = api_key_env or self.key_variable
+        if variable is None:
+            return NO_KEY
         if api_key_env is None and base_url is not None:
             # A key belongs to its origin: the vendor's is not carried to another.
             raise MissingCredentialsError(
                 f"base_url is given without its key. Pass api_key or api_key_env too: {self.key_variable} is not sent "
                 "to another host."
             )
-        variable = api_key_env or self.key_variable
         key = Secret(os.environ.get(variable, "").strip())
         if not key.reveal():
             alternative = ", or pass api_key=" if api_key_env is None else ""
@@ -124,7 +129,8 @@ class HostedProvider(Provider):
 
     def _http_transport(self, base_url: str | None, timeout: float) -> Transport:
         key, variable = self._key, self._settings["api_key_env"] or self.key_variable
-        if not key.is_sendable():
+        has_key = key is not NO_KEY
+        if has_key and not key.is_sendable():
             raise MissingCredentialsError(
                 f"The key for {self.name} is empty, or holds blanks, control characters or others outside ASCII.",
                 variable=variable,
@@ -132,7 +138,8 @@ class HostedProvider(Provider):
         if base_url is None and self.base_url_variable is not None:
             # As with the vendor's own client, it holds for a key given in code too.
             base_url = os.environ.get(self.base_url_variable, "").strip() or None
-        url = check_base_url(self._default_base_url(key.reveal()) if base_url is None else base_url) + "/embeddings"
+        base_url = self._default_base_url(key.reveal()) if base_url is None else base_url
+        url = check_base_url(base_url, has_key=has_key) + "/embeddings"
         return HTTPTransport(url, key, self.name, timeout)
 
     @abstractmethod
@@ -151,25 +158,34 @@ class HostedProvider(Provider):
         """A counter for the model's tokens, if this disk has one."""
         return None
 
+    def _advice(self, status: int, parameter: str | None) -> str:
+        """What to do about a refusal, where that is known: a sentence, or nothing."""
+        return ""
+
     def _refused_text(self, message: str) -> int | None:
         """Which text of the batch an error's message refuses, if it names one."""
         return None
+
+    @property
+    def _key_places(self) -> str:
+        """Where a key may be kept."""
+        return (f"{self.key_variable}, or in " if self.key_variable else "") + "the variable that api_key_env= names"
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._kept_here is not None:
             raise ConfigurationError(
                 f"{type(self).__name__}(..., {self._kept_here}=) is not pickled: a key that was given in code does not "
-                f"leave the process. Keep it in {self.key_variable}, or in the variable that api_key_env= names, where "
-                "every process finds it; or make the provider in the process that uses it."
+                f"leave the process. Keep it in {self._key_places}, where every process finds it; or make the provider "
+                "in the process that uses it."
             )
-        return partial(type(self), **self._settings), (self.spec,)
+        return partial(type(self), **self._settings), (self.declared,)
 
     def settings(self) -> dict[str, Any]:
         given = self._kept_here or ("count_tokens" if self._settings["count_tokens"] is not None else None)
         if given is None:
             return {name: value for name, value in self._settings.items() if name != "count_tokens"}
         advice = {
-            "api_key": f"Keep the key in {self.key_variable}, or in the variable that api_key_env= names.",
+            "api_key": f"Keep the key in {self._key_places}.",
             "client": "Say api_key_env= and base_url= instead.",
             "count_tokens": "Leave it out, or make the embedder in code.",
         }
@@ -257,6 +273,8 @@ class HostedProvider(Provider):
         message = f"{self.name} answered {status}{sent.quoted(said)}"
         if wait is not None and retryable:
             message += f" (it asks to wait {wait:g} s)"
+        if advice := self._advice(status, parameter):
+            message = f"{message.rstrip('.')}. {advice}"
         return kind(
             message,
             provider=self.name,

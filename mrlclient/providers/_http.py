@@ -113,7 +113,7 @@ class HTTPTransport:
 
     def _post(self, request: Request, timeout: dict[str, Any]) -> httpx2.Request:
         content = _TO_JSON(request.body).encode("utf-8")
-        headers = [*self._headers, (b"Content-Length", b"%d" % len(content)), self._key.header()]
+        headers = [*self._headers, (b"Content-Length", b"%d" % len(content)), *self._key.headers()]
         stream = httpx2.ByteStream(content)
         return httpx2.Request("POST", self._url, headers=headers, stream=stream, extensions={"timeout": timeout})
 

@@ -25,9 +25,14 @@ class OpenAISDKTransport:
     The client is asked for the stream of the answer, so that its slow decoding is not run, and so that a good answer is
     read here, within its bounds. The client itself reads an error's body, unpacks it, and knows no bound for either. A
     synchronous client's timeout counts each read anew until a good answer's body begins, and all through an error's.
+
+    Args:
+        client: The client.
+        provider: The provider's name, for the errors.
+        timeout: Seconds that one request may take.
     """
 
-    def __init__(self, client: openai.OpenAI | openai.AsyncOpenAI, timeout: float) -> None:
+    def __init__(self, client: openai.OpenAI | openai.AsyncOpenAI, provider: str, timeout: float) -> None:
         if not isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
             raise ConfigurationError(
                 f"client must be an openai.OpenAI or openai.AsyncOpenAI, or one of Azure's, not {type(client).__name__}"
@@ -36,6 +41,7 @@ class OpenAISDKTransport:
         self.origin = str(client.base_url).rstrip("/")
         self.fingerprint = fingerprint_of(self.origin, client.api_key)
         self._client = client.with_options(max_retries=0)
+        self._provider = provider
         self._timeout = timeout
 
     def send(self, request: Request, timeout: float | None = None) -> Reply:
@@ -46,7 +52,7 @@ class OpenAISDKTransport:
         try:
             answer: Any = self._client.post("/embeddings", cast_to=object, **_posted(request, seconds))
             with closing(answer.http_response) as response:
-                body = Body(response.status_code, response.headers, request, "openai")
+                body = Body(response.status_code, response.headers, request, self._provider)
                 for chunk in response.iter_raw():
                     if body.add(chunk):
                         break
@@ -56,7 +62,7 @@ class OpenAISDKTransport:
             return _reply(error.response)
         except TimeoutError:
             pass
-        raise timed_out("openai", seconds)
+        raise timed_out(self._provider, seconds)
 
     async def asend(self, request: Request, timeout: float | None = None) -> Reply:
         if isinstance(self._client, openai.OpenAI):
@@ -66,24 +72,25 @@ class OpenAISDKTransport:
             with anyio.fail_after(seconds):
                 answer: Any = await self._client.post("/embeddings", cast_to=object, **_posted(request, seconds))
                 async with aclosing(answer.http_response) as response:
-                    body = Body(response.status_code, response.headers, request, "openai")
+                    body = Body(response.status_code, response.headers, request, self._provider)
                     await collect(response, response.aiter_raw(), body)
                     return body.reply()
         except openai.APIStatusError as error:
             return _reply(error.response)
         except TimeoutError:
             pass
-        raise timed_out("openai", seconds)
+        raise timed_out(self._provider, seconds)
 
     def translate(self, failure: Exception) -> ProviderError:
+        name = self._provider
         if isinstance(failure, openai.APITimeoutError) or _is_a("TimeoutException", failure):
-            return ProviderTimeoutError("openai did not answer in time", provider="openai", retryable=True)
+            return ProviderTimeoutError(f"{name} did not answer in time", provider=name, retryable=True)
         if isinstance(failure, openai.APIConnectionError):
             cause = type(failure.__cause__).__name__
-            return ProviderConnectionError(f"openai: {cause}", provider="openai", retryable=True)
+            return ProviderConnectionError(f"{name}: {cause}", provider=name, retryable=True)
         if _is_a("TransportError", failure):
-            return ProviderConnectionError(f"openai: {type(failure).__name__}", provider="openai", retryable=True)
-        return ProviderError(f"openai failed: {type(failure).__name__}", provider="openai")
+            return ProviderConnectionError(f"{name}: {type(failure).__name__}", provider=name, retryable=True)
+        return ProviderError(f"{name} failed: {type(failure).__name__}", provider=name)
 
     def close(self) -> None:
         """The client is the caller's to close."""

@@ -20,7 +20,7 @@ from mrlclient.errors import (
 )
 
 #: The same request may succeed later.
-RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, *range(520, 525), 529})
+RETRYABLE = frozenset({408, 409, 424, 425, 429, 500, 502, 503, 504, *range(520, 525), 529})
 
 #: Codes of a 429 that no waiting cures.
 _PERMANENT: dict[str | None, type[ProviderError]] = {
@@ -28,8 +28,11 @@ _PERMANENT: dict[str | None, type[ProviderError]] = {
     "request_too_large": RateLimitError,
 }
 
+#: Codes that we give to errors whose status says something else.
+INPUT_TOO_LARGE, BATCH_TOO_LARGE = "input_too_large", "batch_too_large"
+
 #: Codes of a request that is refused for its size.
-_TOO_LARGE = frozenset({"max_tokens_per_request", "TOO_MANY_TOKENS_IN_BATCH", "request_too_large"})
+_TOO_LARGE = frozenset({"max_tokens_per_request", "TOO_MANY_TOKENS_IN_BATCH", "request_too_large", BATCH_TOO_LARGE})
 
 
 def classify(status: int, code: str | None) -> tuple[type[ProviderError], bool]:
@@ -43,6 +46,11 @@ def classify(status: int, code: str | None) -> tuple[type[ProviderError], bool]:
         return ProviderTimeoutError, retryable
     if status == 429:
         return RateLimitError, retryable
+    if status == 424:
+        # The computation behind the server failed: of TEI's own 4xx it is the one that is no fault of the request.
+        return ServerError, retryable
+    if code == INPUT_TOO_LARGE:
+        return BadRequestError, False
     if 400 <= status < 500:
         return BadRequestError, retryable
     if status >= 500:
@@ -57,6 +65,8 @@ def scope_of(status: int, code: str | None, parameter: str | None) -> Scope:
     """What is refused: a request may be too large as a whole, or hold a text that the provider does not take."""
     if status == 413 or code in _TOO_LARGE:
         return "size"
+    if code == INPUT_TOO_LARGE:
+        return "text"
     return "text" if status in (400, 422) and parameter in (None, "input") else "request"
 
 

@@ -33,12 +33,15 @@ class Provider(ABC):
         counts_tokens: Whether `count_tokens` works.
         encoding_formats: How a server is asked to write vectors, such as `"base64"`; for spans.
         truncates_input: Whether it can embed the beginning of an over-long text.
+        model_settings: Arguments of the constructor that are about the one model, such as where its files are; the
+            others hold for all of the provider's models.
     """
 
     name: ClassVar[str]
     counts_tokens: bool = False
     encoding_formats: tuple[str, ...] = ()
     truncates_input: bool = True
+    model_settings: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, model: str | ModelSpec) -> None:
         self.spec = model if isinstance(model, ModelSpec) else self.find_spec(model)
@@ -61,6 +64,11 @@ class Provider(ABC):
             UnknownModelError: If there is none; near misses are named.
         """
         return find_model(model if ":" in model else f"{cls.name}:{model}")
+
+    @property
+    def declared(self) -> ModelSpec:
+        """The model as it was declared; `spec` may have more, where something is known of the server."""
+        return self.spec
 
     def settings(self) -> dict[str, Any]:
         """What else than the model it was made with, as a profile holds it: the constructor's arguments, plain values.

@@ -67,6 +67,7 @@ class Nomic(LocalProvider):
 
     name = "nomic"
     counts_tokens = True
+    model_settings = frozenset({"model_path", "onnx_file", "revision"})
 
     def __init__(
         self,

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from mrlclient.models import ModelSpec, catalogue
-from mrlclient.plan import Batch
 from mrlclient.providers._counting import CL100K_BASE, TokenCounter, find_counter
 from mrlclient.providers._credentials import hidden
-from mrlclient.providers._exchange import Transport
-from mrlclient.providers._hosted import HostedProvider
+from mrlclient.providers._openai_dialect import OpenAIDialect
 
 if TYPE_CHECKING:
     import openai
 
-_REFUSED_INPUT = re.compile(r"'\$?\.?input\[(\d+)\]'")
 
-
-class OpenAI(HostedProvider):
+class OpenAI(OpenAIDialect):
     """OpenAI's models. Query and document vectors of a text are the same: the API knows no input type.
 
     Args:
@@ -45,11 +40,12 @@ class OpenAI(HostedProvider):
     """
 
     name = "openai"
-    key_variable: ClassVar[str] = "OPENAI_API_KEY"
+    key_variable: ClassVar[str | None] = "OPENAI_API_KEY"
     base_url_variable: ClassVar[str | None] = "OPENAI_BASE_URL"
     vendor_urls: ClassVar[tuple[str, ...]] = ("https://api.openai.com/v1",)
     default_max_inputs: ClassVar[int] = 2048
     truncates_input = False
+    model_settings = frozenset({"deployment"})
 
     def __init__(
         self,
@@ -82,33 +78,9 @@ class OpenAI(HostedProvider):
     def identity(self) -> tuple[str, ...]:
         return (*super().identity, self._served_name)
 
-    def _sdk_transport(self, client: Any, timeout: float) -> Transport:
-        from mrlclient.providers._openai_sdk import OpenAISDKTransport
-
-        return OpenAISDKTransport(client, timeout)
-
     def _default_base_url(self, api_key: str) -> str:
         return self.vendor_urls[0]
-
-    def _fields(self, batch: Batch) -> dict[str, Any]:
-        requested = batch.resolution.requested
-        return {} if requested is None else {"dimensions": requested}
-
-    def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
-        error = body.get("error")
-        if not isinstance(error, Mapping):
-            return "", None, None
-        message, code = str(error.get("message") or ""), error.get("code") or error.get("type")
-        if message.startswith("Request too large"):
-            # One request above the limit per minute: the code is that of any other 429, but no wait helps.
-            code = "request_too_large"
-        parameter = error.get("param")
-        return message, str(code) if code else None, str(parameter) if parameter else None
 
     def _find_counter(self) -> TokenCounter | None:
         # The catalogue's models have one tokenizer; what it is of a declared one is not known.
         return find_counter(CL100K_BASE) if catalogue().models.get(self.spec.address) == self.spec else None
-
-    def _refused_text(self, message: str) -> int | None:
-        found = _REFUSED_INPUT.search(message)
-        return int(found[1]) if found else None

@@ -46,7 +46,7 @@ class Voyage(HostedProvider):
     """
 
     name = "voyage"
-    key_variable: ClassVar[str] = "VOYAGE_API_KEY"
+    key_variable: ClassVar[str | None] = "VOYAGE_API_KEY"
     vendor_urls: ClassVar[tuple[str, ...]] = ("https://api.voyageai.com/v1", "https://ai.mongodb.com/v1")
     default_max_inputs: ClassVar[int] = 1000
 

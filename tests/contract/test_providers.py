@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import openai
 import pytest
 import voyageai
 
-from mrlclient import Nomic, OpenAI, Voyage, WordLlama
+from mrlclient import Nomic, OpenAI, OpenAICompatible, Voyage, WordLlama
 from mrlclient.models import find_model
 from mrlclient.testing import Emulator, ProviderContract
 from mrlclient.testing.emulator import emulator_vector
 from tests.conftest import TINY_NOMIC
+from tests.contract.compatible_server import SPEC, CompatibleServer, full_vectors
 
 
 class Hosted(ProviderContract):
@@ -123,6 +126,61 @@ class TestVoyageAsyncClient(Hosted):
     def make_provider(self):
         client = voyageai.AsyncClient(self.emulator.voyage_key, base_url=self.emulator.voyage_base_url)
         return Voyage(self.model, client=client)
+
+
+class TestCompatible(Hosted):
+    """Over HTTP, with the width sent; the emulator is any server with OpenAI's API."""
+
+    model = "openai:text-embedding-3-small"
+
+    def spec(self):
+        return dataclasses.replace(find_model(self.model), provider="openai-compatible")
+
+    def make_provider(self):
+        return OpenAICompatible(self.spec(), api_key=self.emulator.openai_key, base_url=self.emulator.openai_base_url)
+
+
+class TestCompatibleClient(TestCompatible):
+    def make_provider(self):
+        client = openai.OpenAI(api_key=self.emulator.openai_key, base_url=self.emulator.openai_base_url)
+        return OpenAICompatible(self.spec(), client=client)
+
+
+class TestCompatibleAsyncClient(TestCompatible):
+    faces = ("asyncio", "trio")
+    one_loop = True
+    clients = []  # noqa: RUF012
+
+    def make_provider(self):
+        client = openai.AsyncOpenAI(api_key=self.emulator.openai_key, base_url=self.emulator.openai_base_url)
+        self.clients.append(client)
+        return OpenAICompatible(self.spec(), client=client)
+
+    async def cleanup(self):
+        while self.clients:
+            await self.clients.pop().close()
+
+
+class TestCompatibleWithoutKey(ProviderContract):
+    """A server of which nothing is known: the full width is asked for, and cut here."""
+
+    server: CompatibleServer
+
+    @pytest.fixture(autouse=True)
+    def _attach(self):
+        with CompatibleServer(dimensions="refuses") as server:
+            type(self).server = server
+            yield
+
+    def make_provider(self):
+        return OpenAICompatible(SPEC, base_url=self.server.url)
+
+    def requests_seen(self):
+        return len(self.server.requests)
+
+    def oracle(self, texts, dimensions, input_type):
+        assert dimensions == SPEC.native_dimensions
+        return full_vectors(texts)
 
 
 class TestNomic(ProviderContract):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from mrlclient import DimensionsError, catalogue, events
 from mrlclient.dimensions import resolve
@@ -66,10 +66,16 @@ def catalogue_page() -> str:
     parts = []
     for provider in catalogue().providers:
         specs = [spec for spec in catalogue().models.values() if spec.provider == provider]
+        if not specs:
+            continue
         aliases = [alias for alias, name in catalogue().aliases.items() if name == provider]
         also = f" (also `{'`, `'.join(aliases)}`)" if aliases else ""
         parts.append(f"## `{provider}`{also}\n\n{_widths_table(specs)}\n\n{_limits_table(specs)}")
         parts += [_model_details(spec) for spec in specs]
+    parts.append("## Servers with OpenAI's API")
+    parts += [
+        f"### `{server.name}`\n\n" + "\n".join(_sources(server.sources)) for server in catalogue().servers.values()
+    ]
     return "\n\n".join(parts)
 
 
@@ -136,11 +142,55 @@ def _model_details(spec: ModelSpec) -> str:
     if spec.repository:
         lines.append(f"- Files: `{spec.repository}`" + (f" at `{spec.revision}`" if spec.revision else ""))
     lines += [f"- SHA-256 of `{file}`: `{checksum}`" for file, checksum in spec.checksums.items()]
-    by_source: dict[str, list[str]] = {}
-    for name, source in spec.sources.items():
-        by_source.setdefault(source, []).append(f"`{name}`")
-    lines += [f"- {', '.join(names)}: {source}" for source, names in by_source.items()]
+    lines += _sources(spec.sources)
     return f"### `{spec.address}`\n\n" + "\n".join(lines)
+
+
+def _sources(sources: Mapping[str, str]) -> list[str]:
+    """The values that each source is one of."""
+    by_source: dict[str, list[str]] = {}
+    for name, source in sources.items():
+        by_source.setdefault(source, []).append(f"`{name}`")
+    return [f"- {', '.join(names)}: {source}" for source, names in by_source.items()]
+
+
+# --- servers
+
+_CUTS = {
+    "honours": "cuts, scales",
+    "ignores": "ignores it",
+    "slices_without_l2": "cuts, does not scale",
+    "pads": "fills up with zeros above the full width",
+    "refuses": "refuses it, unless told to take it",
+}
+
+
+def servers() -> str:
+    """What is known of servers with OpenAI's API."""
+    heads = [
+        "`server=`",
+        "Usual address",
+        "What it does with `dimensions`",
+        "Asked for",
+        "An over-long text",
+        "Nomic's layer norm",
+        "Name in answers",
+        "Texts a request",
+    ]
+    rows = (
+        (
+            f"`{server.name}`",
+            None if server.base_url is None else f"`{server.base_url}`",
+            None if server.dimensions is None else _CUTS[server.dimensions],
+            "the width you want" if server.dimensions == "honours" else "the full width",
+            {None: None, True: "is cut without a word", False: "is an error"}[server.truncates_input],
+            {None: None, True: "is applied", False: "is missing"}[server.centers_nomic],
+            {None: None, "asked": "the one asked for", "own": "its own"}[server.answers_with],
+            server.max_inputs,
+        )
+        for server in catalogue().servers.values()
+    )
+    return table(heads, rows)
 
 
 # --- dimensions
@@ -182,7 +232,7 @@ def _decision(address: str, width: int | None) -> list[str]:
 
 # --- errors
 
-_STATUSES = (301, 400, 401, 403, 404, 408, 409, 410, 413, 422, 425, 429, *range(500, 505), *range(520, 525), 529)
+_STATUSES = (301, 400, 401, 403, 404, 408, 409, 410, 413, 422, 424, 425, 429, *range(500, 505), *range(520, 525), 529)
 
 
 def retries() -> str:
@@ -260,6 +310,7 @@ _EXTRA_USES = {
 GENERATORS: dict[str, Callable[[], str]] = {
     "models": models,
     "catalogue": catalogue_page,
+    "servers": servers,
     "decisions": decisions,
     "retries": retries,
     "events": log_events,

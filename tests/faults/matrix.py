@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Literal
 from unittest.mock import patch
@@ -17,9 +17,10 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from mrlclient import Embedder, MRLError, OpenAI, ServerBehaviorWarning, Voyage, gates
+from mrlclient import Embedder, MRLError, OpenAI, OpenAICompatible, ServerBehaviorWarning, Voyage, gates
 from mrlclient.cache import MemoryCache
 from mrlclient.drivers import AsyncDriver, SyncDriver
+from mrlclient.models import find_model
 from mrlclient.operations import Sleep
 from mrlclient.providers.base import Provider
 from mrlclient.testing import Emulator
@@ -29,7 +30,11 @@ from tests.faults.server import KEY, MODEL, FaultServer, Script, serving
 
 FACES = ("sync", "asyncio")
 TEXTS = ("a first text, which nobody else may see", "a second text, as private", "and a third text")
-ADDRESSES = {"openai": MODEL, "voyage": "voyage:voyage-4"}
+ADDRESSES = {
+    "openai": MODEL,
+    "openai-compatible": MODEL.replace("openai:", "openai-compatible:"),
+    "voyage": "voyage:voyage-4",
+}
 
 #: A call that takes longer than this is taken to hang, in seconds.
 _HANGS = 10.0
@@ -206,7 +211,8 @@ def embed(embedder: Embedder, face: str, texts: Sequence[str], dimensions: int |
 
 def expected_rows(address: str, texts: Sequence[str], width: int) -> np.ndarray:
     """The rows that are right."""
-    return truncate_dimensions(np.array([emulator_vector(address, text) for text in texts]), width)
+    known = address.replace("openai-compatible:", "openai:")
+    return truncate_dimensions(np.array([emulator_vector(known, text) for text in texts]), width)
 
 
 def _is_right(case: Case, embedder: Embedder, rows: np.ndarray) -> bool:
@@ -280,6 +286,9 @@ def provider_at(emulator: Emulator, name: str, timeout: float = 5.0) -> Provider
     model = ADDRESSES[name].partition(":")[2]
     if name == "openai":
         return OpenAI(model, api_key=emulator.openai_key, base_url=emulator.openai_base_url, timeout=timeout)
+    if name == "openai-compatible":
+        spec = replace(find_model(MODEL), provider=name)
+        return OpenAICompatible(spec, api_key=emulator.openai_key, base_url=emulator.openai_base_url, timeout=timeout)
     return Voyage(model, api_key=emulator.voyage_key, base_url=emulator.voyage_base_url, timeout=timeout)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from mrlclient import DimensionsMismatchError, ResponseContractError
 from mrlclient.testing.emulator import FAULTS, Fault
-from tests.faults.matrix import TEXTS, Case, check, named, of_emulator, run
+from tests.faults.matrix import ADDRESSES, TEXTS, Case, check, named, of_emulator, run
 
 FUZZED = 200
 
@@ -104,10 +104,10 @@ def once(row: str, name: str, fault: Fault, attempts: int = 2) -> Case:
 
 
 CASES = [
-    *(always("N6", name, FAULTS[name], provider) for name in _NO_ANSWER for provider in ("openai", "voyage")),
+    *(always("N6", name, FAULTS[name], provider) for name in _NO_ANSWER for provider in ADDRESSES),
     *(always("N6", name, fault) for name, fault in _MORE.items()),
     *(once("N6", name, fault) for name, fault in _MORE.items()),
-    *(always("N7", name, FAULTS[name], provider) for name in _WRONG_ROWS for provider in ("openai", "voyage")),
+    *(always("N7", name, FAULTS[name], provider) for name in _WRONG_ROWS for provider in ADDRESSES),
     *(always("N7", name, fault) for name, fault in _MORE_ROWS.items()),
     *(once("N7", name, FAULTS[name]) for name in _WRONG_ROWS),
     *(once("N7", name, FAULTS[name], attempts=1) for name in ("order_reversed", "order_random")),

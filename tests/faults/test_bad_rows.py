@@ -49,7 +49,7 @@ CASES = [
         attempts=2,
     )
     for name in BAD
-    for provider in ("openai", "voyage")
+    for provider in ADDRESSES
 ]
 
 
@@ -67,7 +67,7 @@ def test_only_the_bad_row_is_asked_for_again(name, face, emulator):
     assert sent(emulator) == [list(TEXTS), [TEXTS[1]]]
 
 
-@pytest.mark.parametrize("provider", ["openai", "voyage"])
+@pytest.mark.parametrize("provider", ADDRESSES)
 @pytest.mark.parametrize("name", BAD)
 def test_a_row_that_stays_bad_is_an_error_of_its_own(name, provider, face, emulator):
     """Asked for twice more; then the error names it, and the good ones are there and kept."""

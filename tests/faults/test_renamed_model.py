@@ -39,6 +39,7 @@ _LASTING = dataclasses.replace(FAULTS["renamed_model"], times=99)
 CASES = [
     renamed("another model", _LASTING),
     renamed("another model", _LASTING, "voyage"),
+    renamed("another model", _LASTING, "openai-compatible"),
     renamed("a larger one", answering_as("text-embedding-3-large")),
     renamed("an older one", answering_as("text-embedding-ada-002")),
     renamed("a name that only begins alike", answering_as("text-embedding-3-small-preview")),

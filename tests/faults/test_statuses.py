@@ -19,13 +19,14 @@ from mrlclient.testing.emulator import FAULTS, Fault
 from tests.faults.matrix import Case, check, named, of_emulator
 
 #: As published, written out: the code's own list is not what it is checked against.
-RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
+RETRIED = {408, 409, 424, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
 STATUSES = range(300, 600)
 
 _OTHERS: dict[int, type[MRLError]] = {
     401: AuthenticationError,
     403: AuthenticationError,
     408: ProviderTimeoutError,
+    424: ServerError,
     429: RateLimitError,
 }
 

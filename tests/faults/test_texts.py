@@ -11,7 +11,7 @@ import pytest
 
 from mrlclient import Embedder, InputError
 from mrlclient.cache import MemoryCache
-from tests.faults.matrix import TEXTS, Case, check, embed, expected_rows, named, of_emulator, provider_at
+from tests.faults.matrix import ADDRESSES, TEXTS, Case, check, embed, expected_rows, named, of_emulator, provider_at
 from tests.faults.server import MODEL, TINY_TEXTS, Connection, serving, texts_of, tiny_answer, tiny_provider, tiny_rows
 
 COUNT = 1000
@@ -77,7 +77,7 @@ CASES = [
     refused("empty, at the end", "", at=3),
     *(
         Case(row="U1", name=name, inject=of_emulator(provider=provider), expects=None, attempts=1, texts=texts)
-        for provider in ("openai", "voyage")
+        for provider in ADDRESSES
         for name, texts in (
             (f"odd texts, {provider}", tuple(PASSED.values())),
             (f"a text twice, {provider}", ("the same", "another", "the same")),

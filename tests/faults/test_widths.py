@@ -45,6 +45,7 @@ def refused(name: str, inject: Injection, dimensions: int | None = 512) -> Case:
 
 CASES = [
     right("openai ignores dimensions", of_emulator(_IGNORED)),
+    right("a compatible server ignores dimensions", of_emulator(_IGNORED, provider="openai-compatible")),
     right("voyage ignores output_dimension", of_emulator(_IGNORED, provider="voyage")),
     right("ignored, for a width the server has not", of_emulator(_IGNORED, provider="voyage"), dimensions=300),
     right("cut and not scaled", of_emulator(_UNSCALED)),

@@ -14,7 +14,18 @@ import openai
 import pytest
 import voyageai
 
-from mrlclient import ConfigurationError, Embedder, MRLError, Nomic, OpenAI, ProviderError, Voyage, WordLlama
+from mrlclient import (
+    ConfigurationError,
+    Embedder,
+    MRLError,
+    Nomic,
+    OpenAI,
+    OpenAICompatible,
+    ProviderError,
+    Voyage,
+    WordLlama,
+    catalogue,
+)
 from mrlclient.cache import MemoryCache, RedisCache, SQLiteCache
 from mrlclient.dimensions import resolve
 from mrlclient.operations import CountTokens, Send
@@ -23,11 +34,26 @@ from mrlclient.testing.emulator import FAULTS, Fault
 from tests.conftest import TINY_NOMIC
 from tests.secrets.scanning import CANARIES, KEY, PASSWORD, PLAIN_KEY, TEXT, check, forms, frames, heard
 
-MODELS = {"openai": "text-embedding-3-small", "voyage": "voyage-4"}
-KINDS = {"openai": OpenAI, "voyage": Voyage}
+MODELS = {
+    "openai": "text-embedding-3-small",
+    "openai-compatible": dataclasses.replace(
+        catalogue().models["openai:text-embedding-3-small"], provider="openai-compatible"
+    ),
+    "voyage": "voyage-4",
+}
+KINDS = {"openai": OpenAI, "openai-compatible": OpenAICompatible, "voyage": Voyage}
+BODIES = {
+    "openai": lambda words, said: {"error": {"message": words, "type": said, "code": said}},
+    "openai-compatible": lambda words, said: {
+        "error": words,
+        "error_type": said,
+        "detail": [{"loc": ["body", said], "msg": words, "input": said}],
+    },
+    "voyage": lambda words, said: {"detail": words, "error_code": said},
+}
 TEXTS = [TEXT, "a second text", "a third"]
-SYNC_CLIENTS = {"openai": openai.OpenAI, "voyage": voyageai.Client}
-ASYNC_CLIENTS = {"openai": openai.AsyncOpenAI, "voyage": voyageai.AsyncClient}
+SYNC_CLIENTS = {"openai": openai.OpenAI, "openai-compatible": openai.OpenAI, "voyage": voyageai.Client}
+ASYNC_CLIENTS = {"openai": openai.AsyncOpenAI, "openai-compatible": openai.AsyncOpenAI, "voyage": voyageai.AsyncClient}
 
 WAYS = [
     (name, face, client)
@@ -42,7 +68,7 @@ IDS = [f"{name}-{face}{'-client' if client else ''}" for name, face, client in W
 
 
 def make(name, emulator, client=None, key=KEY, timeout=0.5):
-    url = emulator.openai_base_url if name == "openai" else emulator.voyage_base_url
+    url = emulator.voyage_base_url if name == "voyage" else emulator.openai_base_url
     if client is not None:
         return KINDS[name](MODELS[name], client=client(api_key=key, base_url=url), timeout=timeout)
     return KINDS[name](MODELS[name], api_key=key, base_url=url, timeout=timeout)
@@ -85,8 +111,7 @@ def echoes(name):
                 if form != "whole" and (number + len(form)) % 5:
                     continue
                 words = f"You sent {said} and that is wrong."
-                body = {"error": {"message": words, "type": said, "code": said}} if name == "openai" else None
-                body = body or {"detail": words, "error_code": said}
+                body = BODIES[name](words, said)
                 headers = {"x-request-id": "r-1"}
                 yield pytest.param(Fault(status=status, body=body, headers=headers), id=f"{status}-{form}-{secret[:2]}")
     for body in (f"<html><p>{TEXT} {KEY}</p></html>".encode(), json.dumps([TEXT, KEY]).encode(), TEXT.encode()):
@@ -99,6 +124,11 @@ def echoes(name):
 @pytest.mark.parametrize("fault", list(echoes("openai")))
 def test_openai_echoes(fault, emulator, listening):
     fails(fault, "openai", emulator, listening)
+
+
+@pytest.mark.parametrize("fault", list(echoes("openai-compatible")))
+def test_compatible_echoes(fault, emulator, listening):
+    fails(fault, "openai-compatible", emulator, listening)
 
 
 @pytest.mark.parametrize("fault", list(echoes("voyage")))

@@ -14,6 +14,7 @@ from mrlclient import (
     ModelSpec,
     Nomic,
     OpenAI,
+    OpenAICompatible,
     Usage,
     Voyage,
     truncate_dimensions,
@@ -53,6 +54,8 @@ spec = ModelSpec(provider="openai", name="mine", native_dimensions=8, matryoshka
 Embedder(spec)
 Embedder(OpenAI(spec, api_key="k", base_url="https://example.com/v1"), on_narrow="error")
 Embedder(Voyage("voyage-4", api_key="k"))
+Embedder(OpenAICompatible("embed", native_dimensions=768, matryoshka=True, server="ollama"), dimensions=64)
+Embedder(OpenAICompatible(spec, base_url="http://localhost:8080/v1", api_key_env="SERVER_KEY"))
 Embedder(Nomic(model_path="folder"))
 
 Embedder("openai:x", on_narrow="maybe")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]

@@ -25,7 +25,7 @@ from mrlclient.providers._credentials import Secret, check_base_url
 from mrlclient.providers._exchange import Reply
 from mrlclient.providers._refusals import retry_after
 
-RETRYABLE = {408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
+RETRYABLE = {408, 409, 424, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
 
 
 def error_of(status, body=b"", headers=None, kind=OpenAI, texts=("canary text",)):
@@ -40,7 +40,7 @@ def test_every_status_has_a_class(status):
     error = error_of(status, {"error": {"message": "no"}}, {"x-request-id": "r-1"})
     expected = {401: AuthenticationError, 403: AuthenticationError, 408: ProviderTimeoutError, 429: RateLimitError}.get(
         status,
-        ResponseContractError if status < 300 else BadRequestError if status < 500 else ServerError,
+        ResponseContractError if status < 300 else BadRequestError if status < 500 and status != 424 else ServerError,
     )
     assert type(error) is expected
     assert error.retryable == (status in RETRYABLE or status < 300)
@@ -148,6 +148,12 @@ def test_base_urls_refused(url):
     with pytest.raises(ConfigurationError) as caught:
         check_base_url(url)
     assert "pw" not in str(caught.value)
+
+
+def test_without_a_key_nothing_secret_travels():
+    assert check_base_url("http://ollama:11434/v1/", has_key=False) == "http://ollama:11434/v1"
+    with pytest.raises(ConfigurationError):
+        check_base_url("ftp://ollama/v1", has_key=False)
 
 
 @pytest.mark.parametrize(

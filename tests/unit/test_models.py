@@ -2,12 +2,15 @@ import dataclasses
 import pickle
 import tomllib
 from importlib import resources
+from typing import get_args
 
 import pytest
 
 from mrlclient import ConfigurationError, ModelSpec, UnknownModelError, UnknownProviderError, catalogue
 from mrlclient.models import find_model
+from mrlclient.providers._credentials import check_base_url
 from mrlclient.registry import find_spec, provider_class
+from mrlclient.servers import Cut
 
 RAW = tomllib.loads(resources.files("mrlclient").joinpath("catalogue.toml").read_text("utf-8"))
 SPECS = list(catalogue().models.values())
@@ -31,8 +34,18 @@ def test_rows_are_consistent(spec):
     assert pickle.loads(pickle.dumps(spec)) == spec
 
 
+@pytest.mark.parametrize("server", catalogue().servers.values(), ids=lambda server: server.name)
+def test_every_fact_about_a_server_has_a_source_and_a_date(server):
+    row = RAW["server"][server.name]
+    assert set(server.sources) == set(row) - {"sources"}
+    assert all(source.endswith(")") and "(20" in source for source in server.sources.values())
+    assert server.dimensions in (None, *get_args(Cut))
+    assert server.answers_with in (None, "asked", "own")
+    assert server.base_url is None or check_base_url(server.base_url, has_key=False) == server.base_url
+
+
 def test_every_source_is_used():
-    used = {tag for row in RAW["model"] for tag in row["sources"]}
+    used = {tag for row in (*RAW["model"], *RAW["server"].values()) for tag in row["sources"]}
     assert used == set(RAW["source"])
 
 
