@@ -65,7 +65,7 @@ class Calls:
             )
         _check_role(input_type)
         self.made: list[Embedder] = []
-        self._input_type = input_type
+        self._input_type: InputType | None = input_type
         self._lock = Lock()
         self._embedders: dict[str, Embedder] = {}
         for name, model in (models or {}).items():
@@ -115,7 +115,7 @@ class Calls:
             self.made.append(self._embedders[name])
 
     def _role(self, extra_body: object) -> InputType | None:
-        if extra_body is None or extra_body == {}:
+        if not extra_body:
             return self._input_type
         if not isinstance(extra_body, Mapping) or set(extra_body) != {"input_type"}:
             raise ConfigurationError("extra_body may hold input_type and nothing else: the rest would be lost.")
@@ -137,7 +137,7 @@ def as_response(result: EmbeddingResult, as_base64: bool) -> CreateEmbeddingResp
         usage=None if tokens is None else Usage(prompt_tokens=tokens, total_tokens=tokens),
     )
     for index, row in enumerate(rows):
-        item = Embedding.construct(embedding=[], index=index, object="embedding")
+        item: Any = Embedding.construct(embedding=[], index=index, object="embedding")
         # Set, not given to `construct`, which would look at each number.
         item.embedding = row
         response.data.append(item)

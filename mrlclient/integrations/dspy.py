@@ -1,5 +1,6 @@
 """An embedder for DSPy."""
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ from mrlclient.integrations._embedder import Model, embedder_of, missing
 from mrlclient.models import InputType
 
 try:
-    import dspy
+    # From where it lives: a checker without DSPy would take `dspy` itself for this file.
+    from dspy.clients import Embedder
 except ModuleNotFoundError as error:
     raise missing(error, "dspy") from None
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class MRLEmbedder(dspy.Embedder):  # type: ignore[misc]
+class MRLEmbedder(Embedder):  # type: ignore[misc]
     """An `Embedder` as DSPy's: a text gives (d,), a list of n texts (n, d) float32, unit rows; no texts give (0, d).
 
     DSPy's cache is off and stays off: its key for an embedder of one's own holds neither model nor width. DSPy's
@@ -47,7 +49,7 @@ class MRLEmbedder(dspy.Embedder):  # type: ignore[misc]
         self, model: Model = None, *, dimensions: int | None = None, input_type: InputType | None = None
     ) -> None:
         self.embedder = embedder_of(model, dimensions)
-        self._input_type = input_type
+        self._input_type: InputType | None = input_type
         self.embedder.embed((), input_type=input_type)  # refuses a role that the model does not have
         super().__init__(self._rows, caching=False)
 

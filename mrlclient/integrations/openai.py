@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import httpx2
@@ -57,10 +56,11 @@ class MRLOpenAI(openai.OpenAI):
         # Nothing is sent by it; one of the client's own making would load certificates.
         unused = httpx2.Client(transport=httpx2.BaseTransport(), trust_env=False)
         super().__init__(api_key="unused", base_url=BASE_URL, max_retries=0, http_client=unused)
+        self._embeddings = _Embeddings(self, self._calls)
 
-    @cached_property
+    @property
     def embeddings(self) -> Embeddings:
-        return _Embeddings(self, self._calls)
+        return self._embeddings
 
     def request(self, *_: Any, **__: Any) -> NoReturn:
         raise _refused()
@@ -88,10 +88,11 @@ class MRLAsyncOpenAI(openai.AsyncOpenAI):
         self._calls = Calls(models, input_type)
         unused = httpx2.AsyncClient(transport=httpx2.AsyncBaseTransport(), trust_env=False)
         super().__init__(api_key="unused", base_url=BASE_URL, max_retries=0, http_client=unused)
+        self._embeddings = _AsyncEmbeddings(self, self._calls)
 
-    @cached_property
+    @property
     def embeddings(self) -> AsyncEmbeddings:
-        return _AsyncEmbeddings(self, self._calls)
+        return self._embeddings
 
     async def request(self, *_: Any, **__: Any) -> NoReturn:
         raise _refused()

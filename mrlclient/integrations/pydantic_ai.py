@@ -1,5 +1,6 @@
 """An embedding model for Pydantic AI."""
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -68,9 +69,9 @@ class MRLEmbeddingModel(EmbeddingModel):  # type: ignore[misc]
     ) -> EmbeddingResult:
         if self.base_url is not None:
             check_allow_model_requests()
-        texts, settings = self.prepare_embed(inputs, settings)
-        self._check_settings(settings)
-        result = await self.embedder.aembed(texts, input_type=input_type, dimensions=settings.get("dimensions"))
+        texts, wanted = self.prepare_embed(inputs, settings)
+        self._check_settings(wanted)
+        result = await self.embedder.aembed(texts, input_type=input_type, dimensions=wanted.get("dimensions"))
         return EmbeddingResult(
             result.embeddings.tolist(),
             inputs=texts,
