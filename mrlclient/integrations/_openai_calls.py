@@ -15,6 +15,7 @@ from openai import NotGiven, Omit
 from openai.types import CreateEmbeddingResponse, Embedding
 from openai.types.create_embedding_response import Usage
 
+from mrlclient._frames import discreet
 from mrlclient.embedder import Embedder
 from mrlclient.errors import ConfigurationError, InputError, MRLError
 from mrlclient.integrations._embedder import Model, embedder_of
@@ -71,6 +72,7 @@ class Calls:
         for name, model in (models or {}).items():
             self._add(name, model)
 
+    @discreet
     def read(
         self,
         texts: object,

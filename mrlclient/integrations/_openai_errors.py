@@ -78,7 +78,7 @@ def _attributes(error: MRLError, theirs: type[openai.OpenAIError], url: str) -> 
 
 @cache
 def _joined(ours: type[MRLError], theirs: type[openai.OpenAIError]) -> type[MRLError]:
-    names = {"__module__": __name__, "__doc__": ours.__doc__, "__reduce__": _reduce}
+    names = {"__module__": ours.__module__, "__doc__": ours.__doc__, "__reduce__": _reduce}
     return type(ours.__name__, (ours, theirs), names)
 
 

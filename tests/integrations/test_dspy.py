@@ -12,10 +12,20 @@ pytest.importorskip("dspy", reason="dspy is not installed here")
 
 import dspy
 
-from mrlclient import AuthenticationError, ConfigurationError, Embedder, InputError, ProviderError, Voyage
+from mrlclient import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    Embedder,
+    InputError,
+    ProviderError,
+    Voyage,
+)
 from mrlclient.integrations.dspy import MRLEmbedder
 from mrlclient.testing.emulator import FAULTS
+from tests.integrations.refusing import refusing
 from tests.integrations.searching import DEPTH, check_search
+from tests.secrets.scanning import TEXT, check
 
 TEXTS = ["Whales live in the sea.", "Bread needs flour."]
 LOCAL = "wordllama:l2-supercat-256"
@@ -217,3 +227,12 @@ def test_dspy_does_not_ask_again(emulator, voyage, call):
 def test_a_text_that_cannot_be_embedded(call):
     with Embedder(LOCAL) as embedder, pytest.raises(InputError, match="Text 1 is empty"):
         call(MRLEmbedder(embedder), ["flour", " "])
+
+
+def test_an_error_holds_neither_text_nor_key(emulator, call):
+    with refusing(emulator) as embedder:
+        theirs = MRLEmbedder(embedder)
+        for inputs in (TEXT, [TEXT]):
+            with pytest.raises(BadRequestError) as caught:
+                call(theirs, inputs)
+            check(caught.value, theirs)

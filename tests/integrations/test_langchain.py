@@ -16,9 +16,11 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 
-from mrlclient import AuthenticationError, ConfigurationError, Embedder, InputError, Voyage
+from mrlclient import AuthenticationError, BadRequestError, ConfigurationError, Embedder, InputError, Voyage
 from mrlclient.integrations.langchain import MRLEmbeddings
+from tests.integrations.refusing import refusing
 from tests.integrations.searching import DEPTH, check_search
+from tests.secrets.scanning import TEXT, check
 
 TEXTS = ["Whales live in the sea.", "Bread needs flour."]
 
@@ -157,3 +159,13 @@ def test_a_refused_key(emulator, bad_key, call):
 def test_a_text_that_cannot_be_embedded():
     with pytest.raises(InputError, match="Text 1 is empty"):
         InMemoryVectorStore(MRLEmbeddings()).add_texts(["flour", " "])
+
+
+@pytest.mark.parametrize("call", ["embed_documents", "embed_query", "aembed_documents", "aembed_query"])
+def test_an_error_holds_neither_text_nor_key(emulator, call):
+    with refusing(emulator) as embedder:
+        embeddings = MRLEmbeddings(embedder)
+        method, argument = getattr(embeddings, call), [TEXT] if call.endswith("documents") else TEXT
+        with pytest.raises(BadRequestError) as caught:
+            anyio.run(method, argument) if call.startswith("a") else method(argument)
+        check(caught.value, embeddings)

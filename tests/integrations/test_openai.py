@@ -22,7 +22,9 @@ from mrlclient import ConfigurationError, Embedder, InputError, Limits, MRLError
 from mrlclient.integrations._openai_errors import as_openai
 from mrlclient.integrations.openai import MRLAsyncOpenAI, MRLOpenAI
 from mrlclient.testing.emulator import FAULTS, Fault
+from tests.integrations.refusing import refusing
 from tests.integrations.searching import DEPTH, check_search
+from tests.secrets.scanning import TEXT, check
 
 NAME = "text-embedding-3-small"
 LOCAL = "wordllama:l2-supercat-256"
@@ -341,3 +343,13 @@ def test_every_error_of_ours_has_one_of_theirs():
         assert isinstance(both, openai.OpenAIError)
         assert str(both) == "why"
         assert isinstance(pickle.loads(pickle.dumps(both)), kind)
+
+
+def test_an_error_holds_neither_text_nor_key(emulator, face):
+    with refusing(emulator) as embedder:
+        with pytest.raises(openai.BadRequestError) as caught:
+            create(face, {NAME: embedder}, model=NAME, input=TEXT)
+        check(caught.value, caught.value.request, caught.value.response, caught.value.request.content)
+        with pytest.raises(openai.OpenAIError) as caught:
+            create(face, {NAME: embedder}, model=NAME, input=TEXT, user="me")
+        check(caught.value)

@@ -14,11 +14,22 @@ import pydantic_ai
 from pydantic_ai.models import override_allow_model_requests
 from tokenizers import Tokenizer
 
-from mrlclient import AuthenticationError, ConfigurationError, DimensionsError, Embedder, Nomic, OpenAI, Voyage
+from mrlclient import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    DimensionsError,
+    Embedder,
+    Nomic,
+    OpenAI,
+    Voyage,
+)
 from mrlclient.integrations.pydantic_ai import MRLEmbeddingModel
 from mrlclient.testing.emulator import FAULTS
 from tests.conftest import TINY_NOMIC
+from tests.integrations.refusing import refusing
 from tests.integrations.searching import DEPTH, check_search
+from tests.secrets.scanning import TEXT, check
 
 TEXTS = ["Whales live in the sea.", "Bread needs flour."]
 LOCAL = "wordllama:l2-supercat-256"
@@ -200,3 +211,14 @@ def test_pydantic_ai_does_not_ask_again(emulator, call):
     with Embedder(provider, max_attempts=1) as embedder, pytest.raises(Exception, match="503"):
         call(pydantic_ai.Embedder(MRLEmbeddingModel(embedder)), "embed_query", "flour")
     assert len(emulator.requests) == 1
+
+
+def test_an_error_holds_neither_text_nor_key(emulator, call):
+    with refusing(emulator) as embedder:
+        model = MRLEmbeddingModel(embedder)
+        with pytest.raises(BadRequestError) as caught:
+            call(pydantic_ai.Embedder(model), "embed_query", TEXT)
+        check(caught.value, model)
+        with pytest.raises(ConfigurationError) as caught:
+            call(pydantic_ai.Embedder(model), "embed_query", TEXT, settings={"truncate": True})
+        check(caught.value)
