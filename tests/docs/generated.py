@@ -285,7 +285,7 @@ def extras() -> str:
 
 
 _EXTRA_USES = {
-    "openai": "sending through your own `openai` client",
+    "openai": "sending through your own `openai` client, and the stand-in for it",
     "voyage": "sending through your own `voyageai` client",
     "nomic": "Nomic Embed on this machine",
     "wordllama": "the embedded default: no key, no network",

@@ -25,6 +25,10 @@ CASES = {
     "06_nomic_from_a_folder": [(["nomic-embed-text-v1.5"], "nomic:nomic-embed-text-v1.5")],
     "07_pay_once": [([], "256: 0 tokens paid for, 3 texts from the cache")],
     "08_fall_back": [([], "row 1 is NaN: Text 1: openai answered 400: The input is invalid.")],
+    "11_langchain": [([], "animals in the ocean: Whales are mammals that live in the sea.")],
+    "12_pydantic_ai": [([], "wordllama, 64 wide: Whales are mammals that live in the sea.")],
+    "13_openai_stand_in": [([], "refused: dimensions=512 is wider than the model.")],
+    "14_dspy": [([], "flour and water: Sourdough bread needs flour, water, salt and patience.")],
     "15_llama_index": [([], "animals in the ocean: Whales are mammals that live in the sea.")],
     "16_haystack": [([], "flour and water: Sourdough bread needs flour, water, salt and patience.")],
     "19_funnel": [([], "Whales are mammals that live in the sea.")],
@@ -32,6 +36,9 @@ CASES = {
 
 #: The package that an example is about, where not every environment of the tests has it.
 NEEDS: dict[str, str] = {
+    "11_langchain": "langchain_core",
+    "12_pydantic_ai": "pydantic_ai",
+    "14_dspy": "dspy",
     "15_llama_index": "llama_index",
     "16_haystack": "haystack",
 }

@@ -48,6 +48,8 @@ def keys(emulator, monkeypatch) -> None:
 @pytest.fixture(params=_PROVIDERS)
 def profile(request, emulator, keys) -> dict[str, Any]:
     """Each provider in turn."""
+    if request.param == "nomic":
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed here")
     values = dict(_PROVIDERS[request.param])
     return values | {"base_url": emulator.voyage_base_url} if request.param == "voyage" else values
 
