@@ -9,6 +9,8 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from mrlclient._frames import discreet
 from mrlclient.contract import IndexContract
 from mrlclient.embedder import Embedder
@@ -22,7 +24,6 @@ except ModuleNotFoundError as error:
     raise missing(error, "lancedb") from None
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["MRLEmbeddingFunction"]
@@ -93,7 +94,8 @@ class MRLEmbeddingFunction(TextEmbeddingFunction):  # type: ignore[misc]
 
     def _embed(self, texts: Any, input_type: InputType) -> list[NDArray[np.float32] | None]:
         """A vector for each text, and None for None."""
-        given = list(self.sanitize_input(texts))
+        taken = self.sanitize_input(texts)
+        given = list(taken) if isinstance(taken, list | tuple | np.ndarray) else [taken]
         empty = [row for row, text in enumerate(given) if text is None]
         if len(empty) == len(given):
             return given
