@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mrlclient._frames import discreet
 from mrlclient.contract import IndexContract
@@ -89,6 +89,9 @@ class Index:
             MRLError: As `embedder` and `Embedder.embed`.
         """
         return list(self.embedder.embed(texts, dimensions=self.dimensions, input_type=input_type).embeddings)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Index, (self._model, self._dimensions, self._contract)
 
     def _made(self) -> Embedder:
         return embedder_of(self._model, self._dimensions)

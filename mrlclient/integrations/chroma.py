@@ -3,15 +3,18 @@
 Import this module wherever such a collection is opened: Chroma finds the function by its name.
 """
 
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mrlclient._frames import discreet
 from mrlclient.contract import IndexContract
+from mrlclient.embedder import Embedder
 from mrlclient.errors import ConfigurationError, IncompatibleSpaceError
 from mrlclient.integrations._embedder import Model, missing
 from mrlclient.integrations._index import Index
@@ -34,7 +37,7 @@ _KEYS = {"profile", "contract"}
 
 
 @register_embedding_function
-class MRLEmbeddingFunction(EmbeddingFunction[Documents]):  # type: ignore[misc]
+class MRLEmbeddingFunction(EmbeddingFunction[Documents]):  # type: ignore[misc, unused-ignore]
     """Embeds the documents of a collection as documents, and what it is searched with as queries.
 
     Give it to `client.create_collection`. The collection's configuration then holds the embedder's profile, with the
@@ -58,13 +61,18 @@ class MRLEmbeddingFunction(EmbeddingFunction[Documents]):  # type: ignore[misc]
         self._profile = self._index.embedder.to_dict()
         self._contract = self._index.contract
 
+    @property
+    def embedder(self) -> Embedder:
+        """The embedder, found to belong to the collection. One that was made here is closed by its `close`."""
+        return self._index.embedder
+
     @discreet
     def __call__(self, input: Documents) -> Embeddings:  # noqa: A002  Chroma looks at the name
-        return self._index.embed(input, "document")
+        return [*self._index.embed(input, "document")]
 
     @discreet
     def embed_query(self, input: Documents) -> Embeddings:  # noqa: A002
-        return self._index.embed(input, "query")
+        return [*self._index.embed(input, "query")]
 
     @staticmethod
     def name() -> str:
@@ -88,10 +96,12 @@ class MRLEmbeddingFunction(EmbeddingFunction[Documents]):  # type: ignore[misc]
     @staticmethod
     def validate_config(config: dict[str, Any]) -> None:
         if not (isinstance(config, Mapping) and set(config) == _KEYS and isinstance(config["profile"], Mapping)):
-            raise ConfigurationError(f"The configuration must hold {' and '.join(sorted(_KEYS))}, as get_config gives it.")
+            raise ConfigurationError(f"The configuration must hold {' and '.join(sorted(_KEYS))}, as of get_config.")
         IndexContract.from_dict(config["contract"])
 
     def validate_config_update(self, old_config: dict[str, Any], new_config: dict[str, Any]) -> None:
+        for config in (old_config, new_config):
+            self.validate_config(config)
         old, new = (IndexContract.from_dict(config["contract"]) for config in (old_config, new_config))
         try:
             if (old.model, old.dimensions) != (new.model, new.dimensions):
@@ -99,7 +109,7 @@ class MRLEmbeddingFunction(EmbeddingFunction[Documents]):  # type: ignore[misc]
                     f"The collection holds vectors of {old.model}, {old.dimensions} wide, and the new configuration is "
                     f"of {new.model} and {new.dimensions}."
                 )
-            old.check(self._index.embedder)
+            old.check(self.embedder)
         except IncompatibleSpaceError as error:
             raise IncompatibleSpaceError(
                 f"{error} Chroma has stored the new configuration before it asked: give this collection's modify the "
@@ -107,9 +117,7 @@ class MRLEmbeddingFunction(EmbeddingFunction[Documents]):  # type: ignore[misc]
             ) from None
 
 
-def open_collection(
-    client: ClientAPI, name: str, model: Model = None, *, dimensions: int | None = None
-) -> Collection:
+def open_collection(client: ClientAPI, name: str, model: Model = None, *, dimensions: int | None = None) -> Collection:
     """Opens a collection that was made with `MRLEmbeddingFunction`, for an embedder that belongs to it.
 
     Args:
@@ -126,8 +134,9 @@ def open_collection(
     """
     found = client.get_collection(name, embedding_function=None)
     function = _function_for(found, model, dimensions)
-    _ = function._index.embedder  # checked
-    return client.get_collection_by_id(found.id, embedding_function=function)
+    _ = function.embedder  # checked
+    # Chroma declares a function of texts or images.
+    return client.get_collection_by_id(found.id, embedding_function=cast("Any", function))
 
 
 async def aopen_collection(
@@ -143,7 +152,7 @@ async def aopen_collection(
     found = await client.get_collection(name, embedding_function=None)
     function = _function_for(found, model, dimensions)
     await function._index.aembedder()
-    return await client.get_collection_by_id(found.id, embedding_function=function)
+    return await client.get_collection_by_id(found.id, embedding_function=cast("Any", function))
 
 
 def _function_for(found: Collection | AsyncCollection, model: Model, dimensions: int | None) -> MRLEmbeddingFunction:
@@ -153,9 +162,10 @@ def _function_for(found: Collection | AsyncCollection, model: Model, dimensions:
         raise ConfigurationError(
             f"The collection {found.name!r} was not made with MRLEmbeddingFunction, so nothing is known of its vectors."
         )
-    config = stored["config"]
-    MRLEmbeddingFunction.validate_config(config)
-    return _assemble(config, config["profile"] if model is None else model, dimensions)
+    function = MRLEmbeddingFunction.build_from_config(stored["config"])
+    if model is None and dimensions is None:
+        return function
+    return _assemble(stored["config"], model, dimensions)
 
 
 @lru_cache(maxsize=32)
@@ -163,10 +173,10 @@ def _stored(config: str) -> MRLEmbeddingFunction:
     """The function of a collection's configuration; one for all that have the same, with one set of connections."""
     values = json.loads(config)
     MRLEmbeddingFunction.validate_config(values)
-    return _assemble(values, values["profile"], None)
+    return _assemble(values, values["profile"])
 
 
-def _assemble(config: dict[str, Any], model: Model, dimensions: int | None) -> MRLEmbeddingFunction:
+def _assemble(config: dict[str, Any], model: Model, dimensions: int | None = None) -> MRLEmbeddingFunction:
     function = MRLEmbeddingFunction.__new__(MRLEmbeddingFunction)
     function._profile = config["profile"]
     function._contract = IndexContract.from_dict(config["contract"])

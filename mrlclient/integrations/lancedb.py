@@ -3,11 +3,13 @@
 Import this module wherever such a table is opened: LanceDB finds the function by its name.
 """
 
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from mrlclient.models import InputType
 
 try:
     from lancedb.embeddings import TextEmbeddingFunction, register
+    from pydantic import Field
 except ModuleNotFoundError as error:
     raise missing(error, "lancedb") from None
 
@@ -53,8 +56,8 @@ class MRLEmbeddingFunction(TextEmbeddingFunction):  # type: ignore[misc]
 
     model: Any = None
     dimensions: int | None = None
-    contract: dict[str, Any] | None = None
-    max_retries: Literal[0] = 0
+    contract: dict[str, Any] | None = Field(default=None, repr=False)
+    max_retries: int = Field(default=0, ge=0, le=0)
     _index: Index
 
     @discreet
@@ -65,6 +68,11 @@ class MRLEmbeddingFunction(TextEmbeddingFunction):  # type: ignore[misc]
             # LanceDB makes the function anew for every call.
             model = self.model if isinstance(self.model, Embedder) else json.dumps(self.model)
             self._index = _shared(model, self.dimensions, json.dumps(self.contract))
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedder, found to belong to the table. One that was made here is closed by its `close`."""
+        return self._index.embedder
 
     def ndims(self) -> int:
         return self._index.dimensions
@@ -87,9 +95,9 @@ class MRLEmbeddingFunction(TextEmbeddingFunction):  # type: ignore[misc]
 
     def safe_model_dump(self) -> dict[str, Any]:
         """The arguments to make the function with again, as the table keeps them."""
-        given = super().safe_model_dump()
+        given: dict[str, Any] = super().safe_model_dump()
         if not any(isinstance(value, str) and value.startswith(_VARIABLE) for value in given.values()):
-            given = {"model": self._index.embedder.to_dict()}
+            given = {"model": self.embedder.to_dict()}
         return given | {"contract": self._index.contract.to_dict()}
 
     def _embed(self, texts: Any, input_type: InputType) -> list[NDArray[np.float32] | None]:
@@ -98,7 +106,7 @@ class MRLEmbeddingFunction(TextEmbeddingFunction):  # type: ignore[misc]
         given = list(taken) if isinstance(taken, list | tuple | np.ndarray) else [taken]
         empty = [row for row, text in enumerate(given) if text is None]
         if len(empty) == len(given):
-            return given
+            return [None] * len(given)
         if empty:
             # In their places goes a text that stands there anyway, which is sent once: so an error has the right index.
             usable = (text for text in given if isinstance(text, str) and text.strip())
