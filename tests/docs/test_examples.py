@@ -25,10 +25,15 @@ CASES = {
     "06_nomic_from_a_folder": [(["nomic-embed-text-v1.5"], "nomic:nomic-embed-text-v1.5")],
     "07_pay_once": [([], "256: 0 tokens paid for, 3 texts from the cache")],
     "08_fall_back": [([], "row 1 is NaN: Text 1: openai answered 400: The input is invalid.")],
+    "17_chroma": [([], "refused: The index holds vectors of wordllama:l2-supercat-256, 128 wide")],
+    "18_lancedb": [([], "128 wide: Whales are mammals that live in the sea.")],
 }
 
 #: The package that an example is about, where not every environment of the tests has it.
-NEEDS: dict[str, str] = {}
+NEEDS: dict[str, str] = {
+    "17_chroma": "chromadb",
+    "18_lancedb": "lancedb",
+}
 
 
 @pytest.mark.parametrize(
