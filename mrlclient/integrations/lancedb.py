@@ -16,6 +16,7 @@ import numpy as np
 from mrlclient._frames import discreet
 from mrlclient.contract import IndexContract
 from mrlclient.embedder import Embedder
+from mrlclient.errors import ConfigurationError
 from mrlclient.integrations._embedder import missing
 from mrlclient.integrations._index import Index
 from mrlclient.models import InputType
@@ -64,10 +65,13 @@ class MRLEmbeddingFunction(TextEmbeddingFunction):  # type: ignore[misc]
     def model_post_init(self, context: object) -> None:
         if self.contract is None:
             self._index = Index(self.model, self.dimensions)
-        else:
-            # LanceDB makes the function anew for every call.
+            return
+        # LanceDB makes the function anew for every call.
+        try:
             model = self.model if isinstance(self.model, Embedder) else json.dumps(self.model)
-            self._index = _shared(model, self.dimensions, json.dumps(self.contract))
+        except TypeError:
+            raise ConfigurationError("A model is an address, a profile of plain values or an Embedder.") from None
+        self._index = _shared(model, self.dimensions, json.dumps(self.contract))
 
     @property
     def embedder(self) -> Embedder:

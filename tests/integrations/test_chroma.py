@@ -21,6 +21,7 @@ import chromadb
 
 from mrlclient import (
     AuthenticationError,
+    BadRequestError,
     ConfigurationError,
     Embedder,
     IncompatibleSpaceError,
@@ -285,6 +286,26 @@ def test_collection_of_somebody_else(tmp_path):
 def test_stored_model_by_default(filled, collection):
     opened = open_collection(_client(filled), "docs")
     assert opened.query(query_texts=[collection.documents[7]], n_results=1)["ids"] == [["7"]]
+
+
+def test_no_text_is_left_in_our_frames(filled, emulator):
+    emulator.faults.append(Fault(status=400, times=99, when=lambda request: len(request.body["input"]) == 1))
+    with pytest.raises(BadRequestError) as caught:
+        _client(filled).get_collection("docs").query(query_texts=["private words"])
+    ours = [each for each in caught.traceback if "mrlclient" in str(each.path) and "tests" not in str(each.path)]
+    assert ours
+    assert not any("private" in repr(value) for each in ours for value in each.frame.f_locals.values())
+
+
+def test_function_in_a_schema(tmp_path, keys):
+    """Chroma's other way to say it."""
+    schema = chromadb.Schema()
+    schema.create_index(config=chromadb.VectorIndexConfig(embedding_function=MRLEmbeddingFunction(SMALL)))
+    made = _client(tmp_path).create_collection("docs", schema=schema)
+    made.add(ids=["0", "1"], documents=["Whales", "Bread"])
+    assert open_collection(_client(tmp_path), "docs").query(query_texts=["Bread"], n_results=1)["ids"] == [["1"]]
+    with pytest.raises(IncompatibleSpaceError):
+        open_collection(_client(tmp_path), "docs", {"model": LARGE, "dimensions": 1536})
 
 
 def test_pickle(embedder):

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from mrlclient import (
     AuthenticationError,
+    BadRequestError,
     ConfigurationError,
     Embedder,
     IncompatibleSpaceError,
@@ -262,6 +263,14 @@ def test_schema_of_another_model(filled):
         lancedb.connect(filled).create_table("docs", schema=_model(other), exist_ok=True)
 
 
+def test_variable_that_is_no_model(left_open, variable, emulator):
+    variable(object())
+    emulator.clear()
+    with pytest.raises(ConfigurationError, match="A model is an address"):
+        _open(left_open).search("Whales").to_list()
+    assert not emulator.requests
+
+
 def test_narrower_embedder(left_open, variable):
     variable(PROFILE | {"dimensions": 32})
     with pytest.raises(IncompatibleSpaceError, match="gives 32 dimensions"):
@@ -338,6 +347,15 @@ def test_kept_arguments_are_kept_again(filled, tmp_path):
     function = _open(filled).embedding_functions["vector"].function
     second = lancedb.connect(tmp_path / "second").create_table("docs", schema=_model(function))
     assert json.loads(second.schema.metadata[b"embedding_functions"]) == [first]
+
+
+def test_no_text_is_left_in_our_frames(filled, emulator):
+    emulator.faults.append(Fault(status=400, times=99, when=lambda request: len(request.body["input"]) == 1))
+    with pytest.raises(BadRequestError) as caught:
+        _open(filled).search("private words").to_list()
+    ours = [each for each in caught.traceback if "mrlclient" in str(each.path) and "tests" not in str(each.path)]
+    assert ours
+    assert not any("private" in repr(value) for each in ours for value in each.frame.f_locals.values())
 
 
 def test_pickle(embedder):
