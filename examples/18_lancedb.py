@@ -4,7 +4,7 @@
 import tempfile
 
 import lancedb
-from lancedb.pydantic import LanceModel, Vector
+from lancedb.pydantic import LanceModel
 
 from mrlclient.integrations.lancedb import MRLEmbeddingFunction
 
@@ -18,9 +18,9 @@ TEXTS = [
 def main(folder: str) -> None:
     function = MRLEmbeddingFunction.create(model="wordllama:l2-supercat-256", dimensions=128)
 
-    class Docs(LanceModel):
+    class Docs(LanceModel):  # type: ignore[misc, unused-ignore]
         text: str = function.SourceField()
-        vector: Vector(function.ndims()) = function.VectorField()  # pyright: ignore[reportInvalidTypeForm]
+        vector: list[float] = function.VectorField()  # as wide as the function says
 
     table = lancedb.connect(folder).create_table("docs", schema=Docs)
     table.add([{"text": text} for text in TEXTS])

@@ -18,7 +18,7 @@ pytest.importorskip("lancedb", reason="lancedb is not installed here")
 
 import lancedb
 from lancedb.embeddings import get_registry
-from lancedb.pydantic import LanceModel, Vector
+from lancedb.pydantic import LanceModel
 from pydantic import ValidationError
 
 from mrlclient import (
@@ -56,7 +56,7 @@ def _model(function):
     class Docs(LanceModel):
         row: int
         text: str | None = function.SourceField()
-        vector: Vector(function.ndims()) | None = function.VectorField(default=None)
+        vector: list[float] | None = function.VectorField(default=None)
 
     return Docs
 
