@@ -36,7 +36,7 @@ _VARIABLE = "$var:"
 
 
 @register("mrlclient")
-class MRLEmbeddingFunction(TextEmbeddingFunction):  # type: ignore[misc]
+class MRLEmbeddingFunction(TextEmbeddingFunction):  # type: ignore[misc, unused-ignore]
     """Embeds the source column of a table as documents, and what the table is searched with as queries.
 
     Make one with `create`. A table that is made with it keeps the embedder's profile, with the name of the key's
