@@ -38,6 +38,7 @@ from mrlclient.errors import (
 if TYPE_CHECKING:
     from mrlclient.canary import Canary
     from mrlclient.chunk import Chunk
+    from mrlclient.contract import IndexContract
     from mrlclient.embedder import Embedder
     from mrlclient.limits import Limits
     from mrlclient.models import ModelSpec, catalogue
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 _HOME_OF = {
     "Canary": "mrlclient.canary",
     "Embedder": "mrlclient.embedder",
+    "IndexContract": "mrlclient.contract",
     "Limits": "mrlclient.limits",
     "ModelSpec": "mrlclient.models",
     "catalogue": "mrlclient.models",
@@ -84,6 +86,7 @@ __all__ = [
     "Embedder",
     "EmbeddingResult",
     "IncompatibleSpaceError",
+    "IndexContract",
     "InputError",
     "LimiterWarning",
     "Limits",

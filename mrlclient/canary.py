@@ -35,6 +35,10 @@ CANARY_TEXTS = (
     "هل يمكنني استبدال هذا القميص بمقاس أكبر؟",
 )
 
+#: The lowest cosine that is still the same model. Servers' own noise stays above 0.9999; another model, another prompt
+#: or a rotated space lies far below 0.99.
+SAME_MODEL = 0.999
+
 
 def compare(reference: NDArray[np.floating[Any]], rows: NDArray[np.floating[Any]]) -> float:
     """How far the texts' vectors have moved: the worst cosine over the texts.
@@ -79,7 +83,7 @@ class Canary:
         ConfigurationError: If an argument is out of range, or the file is no canary's. It is left as it is.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, every: float = 86_400.0, threshold: float = 0.999) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, every: float = 86_400.0, threshold: float = SAME_MODEL) -> None:
         if not isinstance(path, str | os.PathLike) or not os.fspath(path):
             raise ConfigurationError(f"path must be the path of a file, not {path!r}.")
         if not _lies_between(every, 0, 1e12):

@@ -20,7 +20,9 @@ from mrlclient.call import Call, OnError
 from mrlclient.canary import Canary
 from mrlclient.chunk import Chunk, order
 from mrlclient.config import arguments_of, arguments_of_file, values_of
-from mrlclient.dimensions import Dimensions, OnNarrow
+from mrlclient.contract import IndexContract, contract_of
+from mrlclient.dimensions import Dimensions, OnNarrow, check_width
+from mrlclient.endpoints import Endpoint
 from mrlclient.engine import Engine
 from mrlclient.errors import ConfigurationError
 from mrlclient.limits import Limits
@@ -386,6 +388,34 @@ class Embedder:
         )
         return AsyncChunks(wanted, texts)
 
+    @discreet
+    def contract(self, dimensions: int | None = None) -> IndexContract:
+        """What the vectors of an index are that this embedder fills; to be kept beside the index.
+
+        It takes one request, past the cache: a few fixed texts are embedded as documents, so that the model is known
+        again. Whoever opens the index later calls `contract.check(embedder)`.
+
+        Args:
+            dimensions: The width of the index; the embedder's by default, the widest of several.
+
+        Raises:
+            DimensionsError: If the model may not or cannot be cut to `dimensions`.
+            ProviderError: If the provider failed or refused.
+            ConfigurationError: If the embedder is closed.
+        """
+        width, main = self._contracted(dimensions)
+        return contract_of(main.provider, width, self._engine.canary_rows(main, width))
+
+    @discreet
+    async def acontract(self, dimensions: int | None = None) -> IndexContract:
+        """`contract` for the running event loop.
+
+        Raises:
+            MRLError: As `contract`.
+        """
+        width, main = self._contracted(dimensions)
+        return contract_of(main.provider, width, await self._engine.acanary_rows(main, width))
+
     def close(self) -> None:
         """Lets go of connections and memory. The embedder cannot be used afterwards."""
         self._closed = True
@@ -430,6 +460,16 @@ class Embedder:
     def _check_open(self) -> None:
         if self._closed:
             raise ConfigurationError("This embedder is closed. Make a new one.")
+
+    def _contracted(self, dimensions: int | None) -> tuple[int, Endpoint]:
+        """The width of an index, and who fills it."""
+        self._check_open()
+        documents, queries = self._engine.documents, self._engine.queries
+        if dimensions is None:
+            return self.dimensions, documents.main
+        width = check_width(self.spec, dimensions)
+        specs = [each.provider.spec for each in (*documents.endpoints, *queries.endpoints)]
+        return wiring.widths_of(specs, width, self._engine.policy.on_narrow)[0], documents.main
 
     def _plan(
         self,

@@ -17,12 +17,13 @@ from mrlclient.drivers import AsyncDriver, SyncDriver
 from mrlclient.errors import ServerBehaviorWarning
 from mrlclient.flow import embed
 from mrlclient.models import InputType, Task
-from mrlclient.operations import Policy, Speaker
+from mrlclient.operations import Flow, Policy, Speaker
 from mrlclient.packing import Packing
 from mrlclient.plan import make_plan, role_of
 from mrlclient.quick import QuickLook
 from mrlclient.result import EmbeddingResult
 from mrlclient.telemetry import embedding_span, is_in_use
+from mrlclient.watch import embed_canary
 from mrlclient.wiring import widths_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mrlclient.cache.guarded import GuardedCache
-    from mrlclient.endpoints import Route
+    from mrlclient.endpoints import Endpoint, Route
     from mrlclient.watch import Watch
 
 _UNOBSERVED = nullcontext()
@@ -146,6 +147,18 @@ class Engine:
                     await anyio.to_thread.run_sync(check.conclude, rows)
         with self._observed(call):
             return await driver.run(embed(call, self._caching(call, first)))
+
+    def canary_rows(self, endpoint: Endpoint, width: int) -> NDArray[np.float32]:
+        """What an endpoint makes of the canary's texts, as documents of this width, whatever the cache has of them."""
+        return _told(SyncDriver().run(self._canary(endpoint, width))).embeddings
+
+    async def acanary_rows(self, endpoint: Endpoint, width: int) -> NDArray[np.float32]:
+        """As `canary_rows`, in the running event loop."""
+        return _told(await AsyncDriver().run(self._canary(endpoint, width))).embeddings
+
+    def _canary(self, endpoint: Endpoint, width: int) -> Flow[EmbeddingResult]:
+        resolution = resolve(endpoint.provider.spec, width, fetch_native=self.fetch_native)
+        return embed_canary(endpoint, self.policy, resolution)
 
     def _observed(self, call: Call) -> AbstractContextManager[None]:
         """A span around a call, where anybody looks."""

@@ -250,7 +250,10 @@ class DriftError(MRLError):
 
 
 class IncompatibleSpaceError(MRLError):
-    """Models of two spaces were to stand in for each other; their vectors may not be compared. Nothing was sent."""
+    """Vectors that may not be compared would meet: of models of two spaces, or an index's and another model's.
+
+    Nothing was sent but a canary's texts, where an index's contract was checked.
+    """
 
 
 class NarrowDimensionsWarning(UserWarning):

@@ -234,6 +234,11 @@ class Speaker(Dialect, Performer, Protocol):
         ...
 
     @property
+    def revision(self) -> str | None:
+        """The commit of the model's files."""
+        ...
+
+    @property
     def encoding_formats(self) -> tuple[str, ...]:
         """How a server is asked to write vectors."""
         ...

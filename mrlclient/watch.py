@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mrlclient.call import Call
 from mrlclient.canary import CANARY_TEXTS, Canary
-from mrlclient.dimensions import resolve
+from mrlclient.dimensions import Resolution, resolve
 from mrlclient.endpoints import Endpoint, Route
 from mrlclient.errors import ProviderError
 from mrlclient.flow import embed
@@ -74,10 +74,8 @@ class Check:
     policy: Policy
 
     def flow(self) -> Flow[EmbeddingResult]:
-        """Embeds the canary's texts at full width, through no cache and nobody else."""
-        spec, packing = self.endpoint.provider.spec, self.endpoint.provider.packing
-        plan = make_plan(spec, packing, CANARY_TEXTS, resolve(spec, None), input_type="document")
-        return embed(Call(plan, Route([[self.endpoint]]), self.policy))
+        """Embeds the canary's texts at full width."""
+        return embed_canary(self.endpoint, self.policy, resolve(self.endpoint.provider.spec, None))
 
     def conclude(self, rows: NDArray[np.float32]) -> None:
         """Compares what came. It writes a file, so it may wait for a disk.
@@ -86,3 +84,10 @@ class Check:
             DriftError: If the model is no longer what it was.
         """
         self.canary.record_or_check(self.identity, rows, time.time(), model=self.endpoint.provider.spec.address)
+
+
+def embed_canary(endpoint: Endpoint, policy: Policy, resolution: Resolution) -> Flow[EmbeddingResult]:
+    """Embeds the canary's texts as documents, through no cache and nobody else."""
+    provider = endpoint.provider
+    plan = make_plan(provider.spec, provider.packing, CANARY_TEXTS, resolution, input_type="document")
+    return embed(Call(plan, Route([[endpoint]]), policy))

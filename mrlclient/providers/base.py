@@ -87,6 +87,11 @@ class Provider(ABC):
         return ()
 
     @property
+    def revision(self) -> str | None:
+        """The commit of the model's files; None where it is not known."""
+        return self.spec.revision
+
+    @property
     def origin(self) -> str | None:
         """Where requests go, as a URL; None for what is computed here."""
         return None

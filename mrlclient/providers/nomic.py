@@ -113,6 +113,11 @@ class Nomic(LocalProvider):
         return ("folder", self._onnx_file, str(self._folder.resolve()), str(stat.st_size), str(stat.st_mtime_ns))
 
     @property
+    def revision(self) -> str | None:
+        # A folder does not say of which commit it is.
+        return None if self._folder else self._revision
+
+    @property
     def packing(self) -> Packing:
         # Bytes are counted here, of which a token has about four: several rectangles, which are cut by tokens.
         return Packing(max_inputs=128, max_tokens=1 << 16, padded=True, serial=True)

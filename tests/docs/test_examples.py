@@ -31,6 +31,8 @@ CASES = {
     "14_dspy": [([], "flour and water: Sourdough bread needs flour, water, salt and patience.")],
     "15_llama_index": [([], "animals in the ocean: Whales are mammals that live in the sea.")],
     "16_haystack": [([], "flour and water: Sourdough bread needs flour, water, salt and patience.")],
+    "17_chroma": [([], "refused: The index holds vectors of wordllama:l2-supercat-256, 128 wide")],
+    "18_lancedb": [([], "128 wide: Whales are mammals that live in the sea.")],
     "19_funnel": [([], "Whales are mammals that live in the sea.")],
 }
 
@@ -41,6 +43,8 @@ NEEDS: dict[str, str] = {
     "14_dspy": "dspy",
     "15_llama_index": "llama_index",
     "16_haystack": "haystack",
+    "17_chroma": "chromadb",
+    "18_lancedb": "lancedb",
 }
 
 

@@ -11,6 +11,7 @@ from mrlclient import (
     Chunk,
     Embedder,
     EmbeddingResult,
+    IndexContract,
     ModelSpec,
     Nomic,
     OpenAI,
@@ -49,6 +50,10 @@ as_array: NDArray[Any] = np.asarray(result)
 
 assert_type(Canary("canary.json", every=3600).due(("openai:x",), 0.0), bool)
 Canary("canary.json").due(("openai:x",))  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+
+assert_type(embedder.contract(256), IndexContract)
+assert_type(IndexContract.from_json(embedder.contract().to_json()).dimensions, int)
+embedder.contract([256])  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 spec = ModelSpec(provider="openai", name="mine", native_dimensions=8, matryoshka=False)
 Embedder(spec)
