@@ -5,8 +5,9 @@ More than 300 lines, for most of them are the reference of the public methods.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
@@ -17,6 +18,7 @@ from mrlclient.cached import First
 from mrlclient.call import Call, OnError
 from mrlclient.canary import Canary
 from mrlclient.chunk import Chunk, order
+from mrlclient.config import arguments_of, values_of
 from mrlclient.contract import IndexContract, contract_of
 from mrlclient.dimensions import Dimensions, OnNarrow, check_width
 from mrlclient.endpoints import Endpoint
@@ -137,6 +139,35 @@ class Embedder:
             watch=None if canary is None else Watch(canary, policy),
         )
         self._closed = False
+
+    @classmethod
+    @discreet
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """An embedder out of a profile: plain values, as JSON and TOML have them.
+
+        Args:
+            values: `model` is an address; beside it stand settings of its provider, such as `api_key_env`, `base_url`,
+                `timeout` or `model_path`, and `spec`, a table of `ModelSpec` for a model that the catalogue does not
+                hold. The other keys are the arguments of `Embedder`: `limits` and `canary` are tables; `query_model`
+                and the items of `endpoints` and `fallback` are addresses, or tables with the same keys of a model.
+
+        Raises:
+            ConfigurationError: If a key is unknown, or a value wrong; all of them are told.
+            MissingExtraError: If pydantic is not installed, which checks profiles.
+            MRLError: As `Embedder`.
+        """
+        return cls(**arguments_of(values))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The shortest profile that `from_dict` makes an equal embedder of, in this folder or another.
+
+        It holds plain values, and never a secret: a key is found again where it was found, in the environment.
+
+        Raises:
+            ConfigurationError: If an argument cannot be written down, such as a key that was given in code, a client or
+                a cache that is an object.
+        """
+        return values_of(self._arguments, signature(Embedder).parameters)
 
     @property
     def model(self) -> str:

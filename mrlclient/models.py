@@ -114,6 +114,11 @@ class ModelSpec:
         if isinstance(self.answers_as, str) or not all(isinstance(name, str) for name in self.answers_as):
             raise refuse(f"answers_as must be names, such as ('model-v2',), not {self.answers_as!r}")
         object.__setattr__(self, "answers_as", tuple(self.answers_as))
+        try:
+            scores = tuple((int(width), float(score)) for width, score in self.scores)
+        except (TypeError, ValueError):
+            raise refuse("scores must be pairs of a width and a score") from None
+        object.__setattr__(self, "scores", scores)
         if self.smallest_evaluated is not None and self.smallest_evaluated > self.native_dimensions:
             raise refuse(f"smallest_evaluated must be at most native_dimensions, {self.native_dimensions}")
         if self.default_input_type not in (None, *get_args(InputType)):
@@ -200,7 +205,6 @@ def _read_row(row: dict[str, Any], sources: Mapping[str, Mapping[str, str]]) -> 
     }
     if isinstance(values.get("server_dimensions"), list):
         values["server_dimensions"] = tuple(values["server_dimensions"])
-    values["scores"] = tuple((int(d), float(score)) for d, score in values.get("scores", ()))
     return ModelSpec(**values)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
 
 #: Third parties name their `Provider` classes in this group: `acme = "acme_mrl:Acme"`.
 ENTRY_POINT_GROUP = "mrlclient.providers"
+
+#: Real Matryoshka embeddings that a wheel carries: they work without a key and without a network.
+EMBEDDED_DEFAULT = "wordllama:l2-supercat-256"
+
+
+def default_model() -> str:
+    """The address in `MRLCLIENT_MODEL`, else the embedded default."""
+    return os.environ.get("MRLCLIENT_MODEL", "").strip() or EMBEDDED_DEFAULT
 
 
 def find_spec(address: str) -> ModelSpec:

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from mrlclient import registry
 from mrlclient.canary import Canary
-from mrlclient.config import default_model
 from mrlclient.dimensions import Dimensions, OnNarrow, check_widths
 from mrlclient.endpoints import Endpoint, Route
 from mrlclient.errors import ConfigurationError, IncompatibleSpaceError
@@ -42,7 +41,7 @@ def spec_of(model: Model | None) -> ModelSpec:
     if isinstance(model, ModelSpec):
         return model
     if model is None or isinstance(model, str):
-        return registry.find_spec(default_model() if model is None else model)
+        return registry.find_spec(registry.default_model() if model is None else model)
     raise ConfigurationError(
         f"A model is an address such as 'openai:text-embedding-3-small', a ModelSpec or a provider, "
         f"not {type(model).__name__}."

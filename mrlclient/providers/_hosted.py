@@ -164,6 +164,17 @@ class HostedProvider(Provider):
             )
         return partial(type(self), **self._settings), (self.spec,)
 
+    def settings(self) -> dict[str, Any]:
+        given = self._kept_here or ("count_tokens" if self._settings["count_tokens"] is not None else None)
+        if given is None:
+            return {name: value for name, value in self._settings.items() if name != "count_tokens"}
+        advice = {
+            "api_key": f"Keep the key in {self.key_variable}, or in the variable that api_key_env= names.",
+            "client": "Say api_key_env= and base_url= instead.",
+            "count_tokens": "Leave it out, or make the embedder in code.",
+        }
+        raise ConfigurationError(f"{type(self).__name__}(..., {given}=) cannot be written down. {advice[given]}")
+
     @property
     def identity(self) -> tuple[str, ...]:
         return (self.origin,)

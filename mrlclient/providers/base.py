@@ -62,6 +62,17 @@ class Provider(ABC):
         """
         return find_model(model if ":" in model else f"{cls.name}:{model}")
 
+    def settings(self) -> dict[str, Any]:
+        """What else than the model it was made with, as a profile holds it: the constructor's arguments, plain values.
+
+        Raises:
+            ConfigurationError: If there is no way to say it in plain values, or a secret would be among them.
+        """
+        raise ConfigurationError(
+            f"{type(self).__name__} does not say its settings as plain values. Pass the address {self.spec.address!r} "
+            "instead, or define settings() on the class, without a key in what it returns."
+        )
+
     @property
     def identity(self) -> tuple[str, ...]:
         """What else than the model and its revision decides a vector, for cache keys: the origin, the file."""

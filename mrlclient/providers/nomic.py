@@ -94,10 +94,13 @@ class Nomic(LocalProvider):
                     f"{_TOKENIZER} and {onnx_file}."
                 )
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def settings(self) -> dict[str, Any]:
         # Another process may run in another folder.
-        folder = None if self._folder is None else self._folder.absolute()
-        return partial(type(self), model_path=folder, **self._settings), (self.spec,)
+        folder = None if self._folder is None else str(self._folder.absolute())
+        return {"model_path": folder, **self._settings}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), **self.settings()), (self.spec,)
 
     @property
     def identity(self) -> tuple[str, ...]:

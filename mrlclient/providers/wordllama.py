@@ -53,6 +53,9 @@ class WordLlama(LocalProvider):
     def __init__(self, model: str | ModelSpec = "l2-supercat-256") -> None:
         super().__init__(model)
 
+    def settings(self) -> dict[str, Any]:
+        return {}
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.spec,)
 

@@ -1,0 +1,43 @@
+"""An embedder as plain values: a profile, out of a mapping, a file or the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import Parameter
+from typing import Any
+
+from mrlclient.errors import missing_extra
+from mrlclient.registry import EMBEDDED_DEFAULT, default_model
+
+__all__ = ["EMBEDDED_DEFAULT", "arguments_of", "default_model", "values_of"]
+
+
+def arguments_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An embedder's arguments out of a profile's values.
+
+    Raises:
+        ConfigurationError: With all that is wrong with it.
+        MissingExtraError: If pydantic is not installed.
+    """
+    _check_installed()
+    from mrlclient.config import reading
+
+    return reading.arguments_of(values)
+
+
+def values_of(arguments: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+    """A profile's values out of an embedder's arguments; what equals the default is left out.
+
+    Raises:
+        ConfigurationError: If one of them cannot be written down.
+    """
+    from mrlclient.config import writing
+
+    return writing.values_of(arguments, parameters)
+
+
+def _check_installed() -> None:
+    try:
+        import pydantic  # noqa: F401
+    except ImportError:
+        raise missing_extra("pydantic, which checks profiles,", "config") from None

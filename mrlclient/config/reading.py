@@ -1,0 +1,247 @@
+"""From a profile to an embedder's arguments, with all that is wrong with it at once."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mrlclient import registry, wiring
+from mrlclient.canary import Canary
+from mrlclient.config import tables
+from mrlclient.errors import ConfigurationError, MissingCredentialsError, MRLError
+from mrlclient.limits import Limits
+from mrlclient.models import ModelSpec, catalogue, split_address
+from mrlclient.providers.base import Provider
+
+T = TypeVar("T")
+
+#: A place in a configuration: the keys and indexes that lead there.
+Place = tuple[str | int, ...]
+
+_BOUNDS = {"max_attempts": 1, "max_concurrency": 1, "deadline": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something to put right, and where."""
+
+    at: Place
+    message: str
+    #: What our own code raised, where it did.
+    error: MRLError | None = None
+
+
+def arguments_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An embedder's arguments out of a profile's values.
+
+    Raises:
+        ConfigurationError: With all that is wrong; one problem that another of our errors tells is that error.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"A profile is a mapping of keys to values, not {type(values).__name__}.")
+    reader = Reader()
+    arguments = reader.profile(values, ())
+    match reader.problems:
+        case []:
+            return arguments
+        case [Problem(at=(), message=message)]:
+            raise ConfigurationError(message)
+        case [Problem(error=MRLError() as error)]:
+            raise error
+    lines = [f"{shown(problem.at)}: {problem.message}" for problem in reader.problems]
+    raise ConfigurationError("The profile cannot be used. " + "\n".join(lines))
+
+
+def shown(at: Place) -> str:
+    """A place as it is told: `endpoints[0].timeout`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).removeprefix(".")
+
+
+class Reader:
+    """Reads profiles, and gathers what is wrong with them.
+
+    Args:
+        folder: What relative paths are relative to; by default the working folder.
+        models: Declared models, by address.
+        needs_keys: Whether a key that is not in the environment is a problem.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, models: Mapping[str, ModelSpec] | None = None, needs_keys: bool = True
+    ) -> None:
+        self.problems: list[Problem] = []
+        self._folder = folder
+        self._models = models or {}
+        self._needs_keys = needs_keys
+
+    def profile(self, values: Mapping[str, Any], at: Place) -> dict[str, Any]:
+        """The arguments of one embedder; only those of a profile without problems can be used."""
+        good = self._model_table(values, at, tables.EMBEDDER)
+        arguments = {name: good[name] for name in tables.EMBEDDER if name in good}
+        arguments["model"] = self._model(good, at)
+        for name in ("endpoints", "fallback"):
+            if name in arguments:
+                given = enumerate(arguments[name])
+                arguments[name] = [self._any_model(each, (*at, name, place)) for place, each in given]
+        if "query_model" in arguments:
+            arguments["query_model"] = self._any_model(arguments["query_model"], (*at, "query_model"))
+        if "limits" in arguments:
+            arguments["limits"] = self._limits(arguments["limits"], (*at, "limits"))
+        if "canary" in arguments:
+            arguments["canary"] = self._canary(arguments["canary"], (*at, "canary"))
+        if "cache" in arguments:
+            arguments["cache"] = self._cache(arguments["cache"])
+        bounds = {name: good[name] for name in _BOUNDS if name in good}
+        self._made(partial(wiring.check_bounds, **_BOUNDS), bounds, at)
+        return arguments
+
+    def spec(self, address: str, values: object, at: Place) -> ModelSpec | None:
+        """A declared model."""
+        table = self._checked(tables.spec_kinds(), values, at)
+        provider, colon, name = address.partition(":")
+        if table is None or not (colon and provider and name):
+            return None
+        return self._made(partial(ModelSpec, provider=provider, name=name), table, at)
+
+    def _any_model(self, value: str | Mapping[str, Any], at: Place) -> ModelSpec | Provider | None:
+        table = {"model": value} if isinstance(value, str) else value
+        return self._model(self._model_table(table, at, {}), at)
+
+    def _model_table(self, values: Mapping[str, Any], at: Place, more: tables.Kinds) -> dict[str, Any]:
+        """What is right of a table of a model: its keys, and `more`."""
+        provider = _provider_of(values.get("model"))
+        if provider is None:
+            # Nobody knows which settings it has: what another provider knows may be right.
+            others = map(registry.provider_class, catalogue().providers)
+            settings = {name: Any for each in others for name in tables.kinds_of(each)}
+        else:
+            settings = {}
+        kinds = settings | {**tables.model_kinds(provider), **more}
+        secrets = [name for name in values if name not in kinds and tables.SECRET.search(str(name))]
+        variable = getattr(provider, "key_variable", "OPENAI_API_KEY")
+        for name in secrets:
+            self._tell(
+                (*at, name),
+                "a key does not stand in a profile. Set it in an environment variable, and write the variable's name "
+                f'here: api_key_env = "{variable}"',
+            )
+        good = self._checked(kinds, {name: value for name, value in values.items() if name not in secrets}, at) or {}
+        for name in [name for name in good if name.endswith("_env") and not _names_a_variable(good[name])]:
+            self._tell(
+                (*at, name),
+                f"must be the name of an environment variable, such as {variable}. What stands there is none; it is "
+                "not shown, for it may be a key. A key that was written down should be replaced by a new one",
+            )
+            del good[name]
+        return good
+
+    def _model(self, table: Mapping[str, Any], at: Place) -> ModelSpec | Provider | None:
+        """The model of a table, with its provider's settings where it has any."""
+        if "model" not in table:
+            return None
+        address = table["model"]
+        made = _provider_of(address)
+        spec: ModelSpec | None = None
+        try:
+            if "spec" in table:
+                spec = self.spec(address, table["spec"], (*at, "spec"))
+            else:
+                spec = self._models.get(address) or registry.find_spec(address)
+        except MRLError as error:
+            self._tell((*at, "model"), str(error), error)
+        if spec is None or made is None:
+            return None
+        settings = {
+            name: self._path(value) if name in tables.paths_of(made) else value
+            for name, value in table.items()
+            if name in tables.kinds_of(made) and name not in ("model", "spec")
+        }
+        return self._made(partial(made, spec), settings, at) if settings else spec
+
+    def _limits(self, values: object, at: Place) -> Limits | None:
+        table = self._checked(tables.limits_kinds(), values, at)
+        if table is None:
+            return None
+        return self._made(Limits, {name: math.inf if each == "inf" else each for name, each in table.items()}, at)
+
+    def _canary(self, values: object, at: Place) -> Canary | None:
+        table = self._checked(tables.canary_kinds(), values, at)
+        if table is None or "path" not in table:
+            return None
+        return self._made(Canary, table | {"path": self._path(table["path"])}, at)
+
+    def _cache(self, address: str) -> str:
+        """The address, where it is a file's relative to the configuration."""
+        if self._folder is None or address == "memory:" or re.match(r"(?!sqlite:)\w+:", address):
+            return address
+        return f"sqlite:{self._path(address.removeprefix('sqlite:'))}"
+
+    def _path(self, path: str) -> str:
+        return path if self._folder is None else str(self._folder / Path(path).expanduser())
+
+    def _checked(self, kinds: tables.Kinds, values: object, at: Place) -> dict[str, Any] | None:
+        """What is right of a table."""
+        if not isinstance(values, Mapping):
+            self._tell(at, "must be a table")
+            return None
+        wrong = tables.problems_of(kinds, values)
+        for place, message in wrong.items():
+            self._tell((*at, *place), message)
+        return {name: value for name, value in values.items() if all(place[0] != name for place in wrong)}
+
+    def _made(self, make: Callable[..., T], values: Mapping[str, Any], at: Place) -> T | None:
+        """What is made of the values. One at fault is told, then left out, until nothing more is wrong."""
+        left, failed = dict(values), False
+        while _can_be_called(make, left):
+            try:
+                made = make(**left)
+            except MissingCredentialsError as error:
+                if self._needs_keys:
+                    self._tell((*at, "model"), str(error), error)
+                return None
+            except MRLError as error:
+                # By custom, a message begins with the argument that it is about.
+                blamed = next((word for word in re.findall(r"\w+", str(error)) if word in left), None)
+                self._tell((*at, blamed) if blamed else at, str(error).removeprefix(f"{blamed} "), error)
+                if blamed is None:
+                    return None
+                failed = True
+                del left[blamed]
+            else:
+                return None if failed else made
+        return None
+
+    def _tell(self, at: Place, message: str, error: MRLError | None = None) -> None:
+        self.problems.append(Problem(at, message, error))
+
+
+def _provider_of(address: object) -> type[Provider] | None:
+    if not isinstance(address, str):
+        return None
+    try:
+        return registry.provider_class(split_address(address)[0])
+    except MRLError:
+        return None
+
+
+def _can_be_called(make: Callable[..., object], values: Mapping[str, Any]) -> bool:
+    """Whether nothing is missing that has no default."""
+    try:
+        signature(make).bind(**values)
+    except TypeError:
+        return False
+    return True
+
+
+def _names_a_variable(value: object) -> bool:
+    """Whether it looks like a variable's name, and not like a key: in capital letters, or there."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        return False
+    return value == value.upper() or value in os.environ
