@@ -25,10 +25,16 @@ CASES = {
     "06_nomic_from_a_folder": [(["nomic-embed-text-v1.5"], "nomic:nomic-embed-text-v1.5")],
     "07_pay_once": [([], "256: 0 tokens paid for, 3 texts from the cache")],
     "08_fall_back": [([], "row 1 is NaN: Text 1: openai answered 400: The input is invalid.")],
+    "20_vector_stores": [
+        ([], "Whales are mammals that live in the sea."),
+        ([], "The index holds vectors of wordllama:l2-supercat-256, 128 wide, but openai:text-embedding-3-small has a"),
+    ],
 }
 
 #: The package that an example is about, where not every environment of the tests has it.
-NEEDS: dict[str, str] = {}
+NEEDS: dict[str, str] = {
+    "20_vector_stores": "faiss",
+}
 
 
 @pytest.mark.parametrize(
