@@ -78,6 +78,7 @@ class IndexVectors:
         """The width of the index."""
         return self.contract.dimensions
 
+    @discreet
     def batches(self, texts: Iterable[str], *, batch_size: int = 1024) -> Iterator[Chunk]:
         """Embeds any number of documents in constant memory, in their order; see `Embedder.embed_iter`.
 
@@ -91,6 +92,7 @@ class IndexVectors:
             texts, dimensions=self.dimensions, input_type=self.contract.input_type, chunk_size=batch_size
         )
 
+    @discreet
     def abatches(self, texts: Iterable[str] | AsyncIterable[str], *, batch_size: int = 1024) -> AsyncIterator[Chunk]:
         """`batches` for the running event loop.
 

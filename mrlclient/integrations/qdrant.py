@@ -50,11 +50,10 @@ def contract_in(info: models.CollectionInfo, *, vector_name: str = "") -> IndexC
     Raises:
         ConfigurationError: If it has no such vector, no contract of it, or one that is damaged or of another width.
     """
-    params = info.config.params.vectors
-    if isinstance(params, models.VectorParams):
-        params = {"": params}
-    if vector_name not in (params or {}):
-        known = ", ".join(map(repr, params or {})) or "none"
+    given = info.config.params.vectors or {}
+    params = {"": given} if isinstance(given, models.VectorParams) else given
+    if vector_name not in params:
+        known = ", ".join(map(repr, params)) or "none"
         raise ConfigurationError(f"The collection has no vector {vector_name!r}. It has {known}: pass vector_name=.")
     held = (info.config.metadata or {}).get(_key(vector_name))
     return held_contract(held, "The collection", params[vector_name].size)
