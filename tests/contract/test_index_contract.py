@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import dataclasses
 import json
 import pickle
+from functools import partial
 
+import anyio
 import numpy as np
 import pytest
 
@@ -34,7 +35,7 @@ from tests.conftest import TINY_NOMIC
 
 SMALL = catalogue().models["openai:text-embedding-3-small"]
 NOMIC = catalogue().models["nomic:nomic-embed-text-v1.5"]
-FACES = ["sync", "asyncio"]
+FACES = ["sync", "asyncio", "trio"]
 
 
 @pytest.fixture
@@ -66,7 +67,12 @@ def check(face, contract, embedder, **options):
     if face == "sync":
         contract.check(embedder, **options)
     else:
-        asyncio.run(contract.acheck(embedder, **options))
+        run(face, contract.acheck, embedder, **options)
+
+
+def run(face, call, *arguments, **options):
+    """Awaits a call under an event loop of that name."""
+    return anyio.run(partial(call, *arguments, **options), backend=face)
 
 
 # --- what it says
@@ -75,7 +81,7 @@ def check(face, contract, embedder, **options):
 @pytest.mark.parametrize("face", FACES)
 def test_it_says_what_the_vectors_are_after_one_request(face, small, emulator):
     with small() as embedder:
-        contract = embedder.contract() if face == "sync" else asyncio.run(embedder.acontract())
+        contract = embedder.contract() if face == "sync" else run(face, embedder.acontract)
         assert len(emulator.requests) == 1
         expected = embedder.embed(CANARY_TEXTS, input_type="document").embeddings
     assert (contract.space, contract.model) == ("openai/text-embedding-3-small", "openai:text-embedding-3-small")
@@ -371,7 +377,10 @@ def test_other_files_in_the_folder_are_refused():
     with tiny() as embedder:
         contract = embedder.contract()
         contract.check(embedder)
-    assert "no longer that model" in refusal(contract, tiny(onnx_file="onnx/model_quantized.onnx"))
+    quantized = {"onnx_file": "onnx/model_quantized.onnx"}
+    assert "no longer that model" in refusal(contract, tiny(**quantized))
+    with tiny(**quantized) as embedder:
+        embedder.contract().check(embedder)
 
 
 def test_whoever_fails_says_so(small, emulator):

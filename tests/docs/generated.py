@@ -296,7 +296,7 @@ _EXTRA_USES = {
     "cli": "the command `mrlclient`",
     "fast": "answers are decoded in less time",
     "config": "profiles in `mrlclient.toml`",
-    "usearch": "searching a usearch index in two stages",
+    "usearch": "searching a USearch index in two stages, and vectors for one",
     "langchain": "embeddings for LangChain",
     "llama-index": "an embedding model for LlamaIndex",
     "haystack": "embedders for Haystack",
@@ -304,6 +304,10 @@ _EXTRA_USES = {
     "lancedb": "an embedding function for LanceDB",
     "pydantic-ai": "an embedding model for Pydantic AI",
     "dspy": "an embedder for DSPy",
+    "qdrant": "vectors for a Qdrant collection",
+    "faiss": "vectors for a FAISS index",
+    "milvus": "vectors for a Milvus collection",
+    "pgvector": "vectors for PostgreSQL",
 }
 
 

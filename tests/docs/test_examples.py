@@ -34,6 +34,10 @@ CASES = {
     "17_chroma": [([], "refused: The index holds vectors of wordllama:l2-supercat-256, 128 wide")],
     "18_lancedb": [([], "128 wide: Whales are mammals that live in the sea.")],
     "19_funnel": [([], "Whales are mammals that live in the sea.")],
+    "20_vector_stores": [
+        ([], "Whales are mammals that live in the sea."),
+        ([], "The index holds vectors of wordllama:l2-supercat-256, 128 wide, but openai:text-embedding-3-small has a"),
+    ],
 }
 
 #: The package that an example is about, where not every environment of the tests has it.
@@ -45,6 +49,7 @@ NEEDS: dict[str, str] = {
     "16_haystack": "haystack",
     "17_chroma": "chromadb",
     "18_lancedb": "lancedb",
+    "20_vector_stores": "faiss",
 }
 
 

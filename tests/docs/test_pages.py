@@ -11,7 +11,7 @@ from tests.docs.running import PAGES, ROOT, Page, blocks, is_known
 
 #: The packages that a page is about, where not every environment of the tests has them.
 NEEDS = {
-    "use-a-vector-store.md": ("faiss", "pymilvus", "qdrant_client", "usearch"),
+    "use-a-vector-store.md": ("faiss", "pgvector", "psycopg", "pymilvus", "qdrant_client", "usearch"),
     "use-with-chroma.md": ("chromadb",),
     "use-with-dspy.md": ("dspy",),
     "use-with-haystack.md": ("haystack",),

@@ -8,10 +8,14 @@ import os
 import signal
 import threading
 
+import numpy as np
 import pytest
 
 from mrlclient import ConfigurationError, Embedder, MRLError, OpenAI, WordLlama
 from mrlclient._frames import discreet
+from mrlclient.canary import CANARY_TEXTS
+from mrlclient.contract import contract_of
+from mrlclient.integrations._index_vectors import IndexVectors
 from mrlclient.testing.emulator import Fault
 from tests.secrets.scanning import KEY, PASSWORD, TEXT, frames, heard
 
@@ -23,6 +27,11 @@ def hosted(emulator, **options):
 
 def silent(error):
     return not any(map(heard, frames(error)))
+
+
+def indexed(embedder, width=1536):
+    rows = np.eye(len(CANARY_TEXTS), width, dtype=np.float32)
+    return IndexVectors(embedder, contract_of(embedder._engine.documents.main.provider, width, rows))
 
 
 CALLS = {
@@ -37,6 +46,15 @@ CALLS = {
     "role": lambda e: e.embed([TEXT], input_type="nobody"),
     "width": lambda e: asyncio.run(e.aembed([TEXT], dimensions=0)),
     "one text": lambda e: e.embed(TEXT),
+    "contract": lambda e: e.contract(),
+    "acontract": lambda e: asyncio.run(e.acontract()),
+    "check": lambda e: indexed(e).contract.check(e),
+    "acheck": lambda e: asyncio.run(indexed(e).contract.acheck(e)),
+    "index query": lambda e: indexed(e).query(TEXT),
+    "narrow index query": lambda e: indexed(e, 512).query(TEXT),
+    "async index query": lambda e: asyncio.run(indexed(e, 512).aquery(TEXT)),
+    "index batches": lambda e: next(indexed(e).batches([TEXT])),
+    "index batch size": lambda e: indexed(e).batches([TEXT], batch_size=0),
 }
 
 
