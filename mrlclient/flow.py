@@ -38,7 +38,8 @@ def embed(call: Call, caching: Caching | None = None) -> Flow[EmbeddingResult]:
         InputError: If a text is too long or refused; `index` counts in the caller's list.
         ProviderError: If a batch failed for good. Either has what was got as its `partial`.
     """
-    yield from _refuse_long_texts(call)
+    if call.on_error == "raise":
+        yield from _refuse_long_texts(call)
     failed: MRLError | None = None
     try:
         if caching is None:
@@ -59,6 +60,11 @@ def embed(call: Call, caching: Caching | None = None) -> Flow[EmbeddingResult]:
 def _send_all(call: Call, wanted: NDArray[np.intp] | None) -> Flow[None]:
     """Sends for rows; for all of them by default."""
     plan = call.plan
+    if call.on_error == "return":
+        # Those that are too long are failures of their own, as where the server refuses them.
+        rows = range(len(plan.texts)) if wanted is None else wanted
+        for row, error in (yield from too_long(plan, call.route.main.provider, rows)).items():
+            call.fail(row, error)
     limit = 1 if plan.packing.serial else call.policy.max_concurrency
     batches = plan.batches(wanted, call.route.main.estimator)
     yield Gather((_embed_batch(call, batch) for batch in batches), limit)

@@ -169,9 +169,8 @@ def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows, now: float) -> Flow[tu
 
 
 def _both(first: Rows, second: Rows) -> Rows:
-    if not len(second):
-        return first
-    return np.concatenate([np.asarray(first, dtype=np.intp), np.asarray(second, dtype=np.intp)])
+    parts = [np.asarray(part, dtype=np.intp) for part in (first, second)]
+    return np.concatenate(parts) if len(second) else first
 
 
 def _exchange(effort: _Effort, endpoint: Endpoint, plan: Plan, batch: Batch) -> Flow[Answer]:

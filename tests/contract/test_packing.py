@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from mrlclient import ConfigurationError, Embedder, InputError, Limits, OpenAI, Voyage
@@ -90,6 +91,22 @@ def test_a_given_count_refuses_before_any_request(make):
         assert emulator.requests == []
         embedder.embed(["short"])
         assert asked == [long, longest], "only those that could be too long are counted"
+
+
+@pytest.mark.parametrize("cache", [None, "memory:"])
+@pytest.mark.parametrize("make", [openai, voyage])
+def test_a_text_that_counts_too_long_is_a_failure_of_its_own_where_that_is_wanted(make, cache):
+    count = lambda texts: [digits(text) for text in texts]  # noqa: E731
+    texts = ["first", "7" * 40_000, "third", "7" * 40_000]
+    with Emulator() as emulator, Embedder(make(emulator, count_tokens=count), cache=cache) as embedder:
+        for _ in range(2):
+            result = embedder.embed(texts, on_error="return")
+            assert {index: type(error) for index, error in result.errors.items()} == {1: InputError, 3: InputError}
+            assert str(result.errors[1]).startswith("Text 1: has 40000 tokens")
+            assert np.isnan(result.embeddings).all(axis=1).tolist() == [False, True, False, True]
+        assert all("7" * 40_000 not in request.body["input"] for request in emulator.requests)
+        with pytest.raises(InputError, match="Text 0: has 40000 tokens"):
+            embedder.embed(["7" * 40_000], on_error="return")
 
 
 @pytest.mark.parametrize(
