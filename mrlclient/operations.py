@@ -134,9 +134,9 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Run flows, at most `limit` at a time; the outcome is the list of their results. The first failure stops all.
+    """Run flows; the outcome is the list of their results. The first failure stops all.
 
-    The flows are taken one by one as there is room to run them, each by one at a time, in any thread: a generator may
+    At most `limit` of them are on the way to a reply; a few others may go on with the one they have. The flows are taken one by one as there is room to run them, each by one at a time, in any thread: a generator may
     make them.
     """
 
