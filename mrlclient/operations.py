@@ -136,8 +136,8 @@ class Join:
 class Gather:
     """Run flows; the outcome is the list of their results. The first failure stops all.
 
-    At most `limit` of them are on the way to a reply; a few others may go on with the one they have. The flows are taken one by one as there is room to run them, each by one at a time, in any thread: a generator may
-    make them.
+    At most `limit` of them are on the way to a reply; a few others may go on with the one they have. The flows are
+    taken one by one as there is room to run them, each by one at a time, in any thread: a generator may make them.
     """
 
     flows: Iterable[Flow[Any]] = field(repr=False)
