@@ -20,6 +20,8 @@ _ROOT: tables.Kinds = {"default": str, "profiles": dict[str, Any], "models": dic
 
 MODEL, DIMENSIONS, PROFILE = "MRLCLIENT_MODEL", "MRLCLIENT_DIMENSIONS", "MRLCLIENT_PROFILE"
 
+_WRITE = 'Write one: [profiles.NAME] and model = "provider:model".'
+
 _HOW = (
     'Write one with [profiles.NAME] and model = "provider:model"; or say where it is in MRLCLIENT_CONFIG, or which '
     f"model you want in {MODEL}."
@@ -107,6 +109,7 @@ def check(file: File) -> tuple[dict[str, Reader], list[Problem]]:
     if not readers:
         reader = Reader(file.folder, needs_keys=False)
         _read_root(reader, file)
+        reader.tell(("profiles",), f"there are none. {_WRITE}")
         problems = reader.problems
     return readers, sorted(problems, key=lambda problem: file.line(problem.at))
 
@@ -150,9 +153,7 @@ def _name(file: File, profiles: Mapping[str, Any], asked: str | None, model: str
     if not profiles and model and not name:
         return None
     if not profiles:
-        raise ConfigurationError(
-            f'{at}: there are no profiles. Write one: [profiles.NAME] and model = "provider:model".'
-        )
+        raise ConfigurationError(f"{at}: there are no profiles. {_WRITE}")
     known = ", ".join(map(repr, profiles))
     if not name:
         raise ConfigurationError(

@@ -97,6 +97,11 @@ def canary_kinds() -> Kinds:
     return {**kinds_of(Canary), "path": Required[str]}
 
 
+def is_required(kind: Any) -> bool:
+    """Whether a key of this type has to be there."""
+    return get_origin(kind) is Required
+
+
 def adapter(kinds: Kinds, name: str = "Table") -> TypeAdapter[Any]:
     """What checks such a table."""
     # Type checkers want to know its keys, which are known only now.
