@@ -59,18 +59,17 @@ def check(
     from mrlclient.config.choosing import check as check_file
     from mrlclient.config.files import find_file, open_file
 
-    file = find_file() if config is None else open_file(config.expanduser())
+    file = find_file() if config is None else open_file(config)
     if file is None:
         raise ConfigurationError("There is no mrlclient.toml here or in a folder above. Name one with --config.")
     readers, problems = check_file(file)
     if as_json:
         told = [{"line": file.line(each.at), "key": each.key, "message": each.message} for each in problems]
-        profiles = {name: _resolved(reader) for name, reader in readers.items() if reader.widths}
+        profiles = {name: _resolved(reader) for name, reader in readers.items()}
         typer.echo(json.dumps({"file": str(file.path), "profiles": profiles, "problems": told}, ensure_ascii=False))
     else:
         for name, reader in readers.items():
-            if reader.widths:
-                typer.echo(f"{name}: {_in_words(reader)}")
+            typer.echo(f"{name}: {_in_words(reader)}")
         for problem in problems:
             typer.echo(" ".join(problem.told(lambda at: f"{file.path}:{file.line(at)}").split()))
         if not problems:

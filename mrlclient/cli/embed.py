@@ -28,7 +28,7 @@ def _widths(value: str | None) -> list[int] | None:
 
 def _check_only_the_profile_says(**options: object) -> None:
     for name, value in options.items():
-        if value:
+        if value not in (None, False):
             option = name.replace("_", "-")
             raise ConfigurationError(
                 f"--{option} stands in the profile. Leave it out, or leave out --profile and --config."

@@ -86,7 +86,7 @@ def find_file() -> File | None:
     """
     named = os.environ.get("MRLCLIENT_CONFIG", "").strip()
     if named:
-        return open_file(Path(named).expanduser())
+        return open_file(expanded(named))
     for folder in _folders():
         if os.path.lexists(folder / OWN):
             return open_file(folder / OWN)
@@ -112,6 +112,13 @@ def open_file(path: Path) -> File:
     return file
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path, with `~` for the home folder where that is known."""
+    with suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
+
+
 def _folders() -> Iterator[Path]:
     """The working folder and those around it; none where it has been deleted."""
     with suppress(OSError):
@@ -125,10 +132,10 @@ def _user_folder() -> Path:
     As uv and Ruff have it, on macOS too. What platformdirs says of macOS is another place, and it says no more.
     """
     if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA", "~")).expanduser()
+        return expanded(os.environ.get("APPDATA", "~"))
     home = os.environ.get("XDG_CONFIG_HOME", "")
     # A relative path is to be ignored: XDG Base Directory Specification.
-    return Path(home) if home.startswith("/") else Path("~/.config").expanduser()
+    return Path(home) if home.startswith("/") else expanded("~/.config")
 
 
 def _text(path: Path) -> str:

@@ -15,8 +15,9 @@ from mrlclient import registry, wiring
 from mrlclient.cache.address import kind_of
 from mrlclient.canary import Canary
 from mrlclient.config import tables
-from mrlclient.config.files import Place
+from mrlclient.config.files import Place, expanded
 from mrlclient.config.problems import Problem, raised
+from mrlclient.config.writing import SECRET
 from mrlclient.dimensions import OnNarrow
 from mrlclient.errors import ConfigurationError, DimensionsError, MissingCredentialsError, MRLError
 from mrlclient.limits import Limits
@@ -127,8 +128,9 @@ class Reader:
         else:
             settings = {}
         kinds = settings | {**tables.model_kinds(provider), **more}
-        secrets = [name for name in values if name not in kinds and tables.SECRET.search(str(name))]
-        variable = getattr(provider, "key_variable", "OPENAI_API_KEY")
+        secrets = [name for name in values if name not in kinds and SECRET.search(str(name))]
+        variable = getattr(provider, "key_variable", None)
+        variable = variable if isinstance(variable, str) else "OPENAI_API_KEY"
         for name in secrets:
             self.tell(
                 (*at, name),
@@ -139,8 +141,9 @@ class Reader:
         for name in [name for name in good if name.endswith("_env") and not _names_a_variable(good[name])]:
             self.tell(
                 (*at, name),
-                f"must be the name of an environment variable, such as {variable}. What stands there is none; it is "
-                "not shown, for it may be a key. A key that was written down should be replaced by a new one",
+                f"must be the name of an environment variable: in capital letters, such as {variable}, or of one that "
+                "is set here. What stands there is not shown, for it may be a key. A key that was written down should "
+                "be replaced by a new one",
             )
             del good[name]
         return good
@@ -189,7 +192,7 @@ class Reader:
         return f"sqlite:{self._path(cache.removeprefix('sqlite:'))}"
 
     def _path(self, path: str) -> str:
-        return path if self._folder is None else str(self._folder / Path(path).expanduser())
+        return path if self._folder is None else str(self._folder / expanded(path))
 
     def checked(self, kinds: tables.Kinds, values: object, at: Place) -> dict[str, Any]:
         """What is right of a table."""
