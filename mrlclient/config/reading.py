@@ -17,7 +17,6 @@ from mrlclient.canary import Canary
 from mrlclient.config import tables
 from mrlclient.config.files import Place, expanded
 from mrlclient.config.problems import Problem, raised
-from mrlclient.config.writing import SECRET
 from mrlclient.dimensions import OnNarrow
 from mrlclient.errors import ConfigurationError, DimensionsError, MissingCredentialsError, MRLError
 from mrlclient.limits import Limits
@@ -102,8 +101,12 @@ class Reader:
         """What is wrong with the models together, and with the widths."""
         narrow: OnNarrow = "error" if arguments.get("on_narrow") == "error" else "allow"
         try:
-            for spec in self.specs:
-                wiring.check_truncation(registry.provider_class(spec.provider), bool(arguments.get("truncate_input")))
+            others = [*arguments.get("endpoints", ()), *arguments.get("fallback", ()), arguments.get("query_model")]
+            for each in (arguments["model"], *others):
+                # Where a provider has settings, these may decide it.
+                who = registry.provider_class(each.provider) if isinstance(each, ModelSpec) else each
+                if who is not None:
+                    wiring.check_truncation(who, bool(arguments.get("truncate_input")))
         except MRLError as error:
             self.tell((*at, "truncate_input"), str(error), error)
         try:
@@ -128,9 +131,8 @@ class Reader:
         else:
             settings = {}
         kinds = settings | {**tables.model_kinds(provider), **more}
-        secrets = [name for name in values if name not in kinds and SECRET.search(str(name))]
-        variable = getattr(provider, "key_variable", None)
-        variable = variable if isinstance(variable, str) else "OPENAI_API_KEY"
+        secrets = [name for name in values if name not in kinds and tables.SECRET.search(str(name))]
+        variable = getattr(provider, "key_variable", "OPENAI_API_KEY") or "SERVER_API_KEY"
         for name in secrets:
             self.tell(
                 (*at, name),

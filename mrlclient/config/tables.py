@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from mrlclient.canary import Canary
-from mrlclient.config.writing import SECRET
+from mrlclient.config.writing import SECRET as SECRET
 from mrlclient.dimensions import OnNarrow
 from mrlclient.limits import Limits
 from mrlclient.models import ModelSpec
