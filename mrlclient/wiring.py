@@ -103,7 +103,7 @@ def check_kinds(*, endpoints: object, fallback: object, limits: object, canary: 
             raise ConfigurationError(f"{name} must be mrlclient.{kind.__name__}(...), not {type(given).__name__}.")
 
 
-def check_truncation(provider: Provider | type[Provider], truncate_input: bool) -> None:
+def check_truncation(provider: type[Provider] | Provider, truncate_input: bool) -> None:
     """Refuses to have over-long texts cut by a provider that does not."""
     if truncate_input and not provider.truncates_input:
         raise ConfigurationError(
