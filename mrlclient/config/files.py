@@ -91,7 +91,8 @@ def find_file() -> File | None:
         if os.path.lexists(folder / OWN):
             return open_file(folder / OWN)
         project = folder / PROJECT
-        if project.is_file():
+        # Unlike Path.is_file, it takes a folder that may not be looked into for one without the file.
+        if os.path.isfile(project):  # noqa: PTH113
             file = File(project, _text(project))
             # One that has nothing to do with us may be as broken as it likes.
             if "mrlclient" in file.text and _inside(_parsed(file), _TABLE) is not None:
@@ -145,8 +146,9 @@ def _text(path: Path) -> str:
         raise ConfigurationError(f"There is no file {path}.") from None
     except IsADirectoryError:
         raise ConfigurationError(f"{path} is a folder. A configuration is a file.") from None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from None
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or "that is no path"
+        raise ConfigurationError(f"{path} cannot be read: {problem}.") from None
     try:
         # Editors of Windows begin a file with a mark, which TOML does not know.
         return data.decode("utf-8-sig").replace("\r\n", "\n")

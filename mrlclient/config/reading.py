@@ -59,6 +59,8 @@ class Reader:
         self.specs: list[ModelSpec] = []
         #: The widths of the profile, widest first.
         self.widths: list[int] = []
+        #: Tables whose key was refused, so that it is not missed as well.
+        self._without_key: set[Place] = set()
         self._folder = folder
         self._needs_keys = needs_keys
 
@@ -134,6 +136,7 @@ class Reader:
         secrets = [name for name in values if name not in kinds and tables.SECRET.search(str(name))]
         variable = getattr(provider, "key_variable", "OPENAI_API_KEY") or "SERVER_API_KEY"
         for name in secrets:
+            self._without_key.add(at)
             self.tell(
                 (*at, name),
                 "a key does not stand in a profile. Set it in an environment variable, and write the variable's name "
@@ -147,6 +150,7 @@ class Reader:
                 "is set here. What stands there is not shown, for it may be a key. A key that was written down should "
                 "be replaced by a new one",
             )
+            self._without_key.add(at)
             del good[name]
         return good
 
@@ -213,6 +217,8 @@ class Reader:
             try:
                 made = make(**left)
             except MRLError as error:
+                if isinstance(error, MissingCredentialsError) and at in self._without_key:
+                    return None
                 if isinstance(error, MissingCredentialsError) and error.variable is not None:
                     # It is looked for last: all the rest is well.
                     if self._needs_keys:
@@ -221,6 +227,9 @@ class Reader:
                     return None
                 # By custom, a message begins with the argument that it is about.
                 blamed = next((word for word in re.findall(r"\w+", str(error)) if word in left), None)
+                if blamed is None and failed:
+                    # Nothing of what is there is at fault: it is what was left out that is missed.
+                    return None
                 self.tell((*at, blamed) if blamed else at, str(error).removeprefix(f"{blamed} "), error)
                 if blamed is None:
                     return None

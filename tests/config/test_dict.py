@@ -450,6 +450,16 @@ def test_all_that_is_wrong_is_told_at_once(keys):
         assert str(caught.value).count(place) == 1
 
 
+@pytest.mark.parametrize("name", ["api_key", "api_key_env"])
+def test_what_was_refused_is_not_missed_as_well(name):
+    """Without a key there would be more to say, of the base URL and of the environment."""
+    for more in ({}, {"base_url": "https://localhost/v1"}, {"timeout": 3}):
+        with pytest.raises(ConfigurationError) as caught:
+            Embedder.from_dict({"model": SMALL, name: "sk-x"} | more)
+        assert len(str(caught.value).splitlines()) == 1
+        assert str(caught.value).startswith(f"{name}: ")
+
+
 KEY = "sk-proj-Canary0123456789Kettle"
 
 
