@@ -1,6 +1,5 @@
 """Embeds with Pydantic AI's Embedder, and says what it cost; MRLCLIENT_MODEL names another provider."""
 
-# pyright: reportMissingImports=false
 import asyncio
 
 import numpy as np

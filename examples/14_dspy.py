@@ -1,6 +1,5 @@
 """Searches with DSPy's retriever, documents and queries each in their role; MRLCLIENT_MODEL names another provider."""
 
-# pyright: reportMissingImports=false
 import dspy
 
 from mrlclient import Embedder

@@ -1,6 +1,5 @@
 """Searches in a LlamaIndex index that was kept on disk; MRLCLIENT_MODEL names another provider."""
 
-# pyright: reportMissingImports=false
 import tempfile
 
 from llama_index.core import Document, StorageContext, VectorStoreIndex, load_index_from_storage

@@ -1,6 +1,5 @@
 """Searches with a Haystack pipeline that was written down as YAML; MRLCLIENT_MODEL names another provider."""
 
-# pyright: reportMissingImports=false
 from haystack import Document, Pipeline
 from haystack.components.retrievers.in_memory import InMemoryEmbeddingRetriever
 from haystack.document_stores.in_memory import InMemoryDocumentStore

@@ -1,6 +1,5 @@
 """A Chroma collection on disk that keeps who embeds for it, and refuses who does not belong there."""
 
-# pyright: reportMissingImports=false
 import tempfile
 
 import chromadb

@@ -1,6 +1,5 @@
 """A LanceDB table on disk that embeds what is put in and what it is searched with."""
 
-# pyright: reportMissingImports=false
 import tempfile
 
 import lancedb

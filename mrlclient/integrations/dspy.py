@@ -1,6 +1,5 @@
 """An embedder for DSPy."""
 
-# pyright: reportMissingImports=false
 from __future__ import annotations
 
 from collections.abc import Sequence

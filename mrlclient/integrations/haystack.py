@@ -3,7 +3,6 @@
 Pipelines know them as `haystack_integrations.components.embedders.mrlclient`, for Haystack loads no others.
 """
 
-# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import os

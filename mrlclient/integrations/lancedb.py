@@ -3,8 +3,6 @@
 Import this module wherever such a table is opened: LanceDB finds the function by its name.
 """
 
-# pyright: reportMissingImports=false
-
 from __future__ import annotations
 
 import json

@@ -1,6 +1,5 @@
 """LlamaIndex: `MRLEmbedding`, wherever an `embed_model` is wanted."""
 
-# pyright: reportMissingImports=false
 from __future__ import annotations
 
 from functools import partial
@@ -106,8 +105,8 @@ class MRLEmbedding(BaseEmbedding):  # type: ignore[misc]
         return self._embedder.to_dict()
 
     def model_dump(self, **options: Any) -> dict[str, Any]:
-        # Asked for first, since pydantic would wrap the error; `to_dict` gets here too.
-        assert self.model
+        # Pydantic would wrap its error; `to_dict` gets here too.
+        self._embedder.to_dict()
         dumped: dict[str, Any] = super().model_dump(**options)
         return dumped
 

@@ -1,6 +1,5 @@
 """An embedding model for Pydantic AI."""
 
-# pyright: reportMissingImports=false
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

@@ -5,6 +5,7 @@ Nothing here asks a server, so that it serves `QdrantClient` and `AsyncQdrantCli
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mrlclient.contract import IndexContract
@@ -51,7 +52,7 @@ def contract_in(info: models.CollectionInfo, *, vector_name: str = "") -> IndexC
         ConfigurationError: If it has no such vector, no contract of it, or one that is damaged or of another width.
     """
     given = info.config.params.vectors or {}
-    params = {"": given} if isinstance(given, models.VectorParams) else given
+    params: Mapping[str, Any] = {"": given} if isinstance(given, models.VectorParams) else given
     if vector_name not in params:
         known = ", ".join(map(repr, params)) or "none"
         raise ConfigurationError(f"The collection has no vector {vector_name!r}. It has {known}: pass vector_name=.")
