@@ -27,6 +27,7 @@ class Case(NamedTuple):
         arguments: Its arguments.
         tls: Whether over TLS.
         settings: What the client is told beside the address.
+        variables: What is in its environment beside what all have.
     """
 
     contender: str
@@ -34,6 +35,7 @@ class Case(NamedTuple):
     arguments: Mapping[str, Any]
     tls: bool = False
     settings: Mapping[str, Any] = {}
+    variables: Mapping[str, str] = {}
 
 
 @dataclass
@@ -142,7 +144,7 @@ class Bench:
             self.python(case.contender),
             "benchmarks.runner",
             json.dumps((who.module, self.core, *told)),
-            variables=VARIABLES,
+            variables=VARIABLES | case.variables,
         )
 
     def measure(self, cases: Iterable[Case], rounds: int | None = None, *, warm: bool = True) -> list[Measured]:
