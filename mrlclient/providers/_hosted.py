@@ -90,12 +90,11 @@ class HostedProvider(Provider):
         if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
         if base_url is not None:
-            may_have_key = (key, api_key_env, self.key_variable) != (None, None, None)
-            check_base_url(base_url, has_key=may_have_key)
+            check_base_url(base_url, has_key=(key, api_key_env, self.key_variable) != (None, None, None))
         if api_key_env is not None and (key is not None or not isinstance(api_key_env, str)):
             raise ConfigurationError("Pass api_key, or api_key_env with the name of an environment variable, not both.")
-        self._settings: dict[str, Any] = {"api_key_env": api_key_env, "base_url": base_url, "timeout": timeout}
-        self._settings["count_tokens"] = count_tokens
+        given = {"api_key_env": api_key_env, "base_url": base_url, "timeout": timeout, "count_tokens": count_tokens}
+        self._settings: dict[str, Any] = given
         self._kept_here = "client" if client is not None else "api_key" if key is not None else None
         if client is None:
             self._key = self._find_key(api_key_env, base_url) if key is None else key
@@ -138,9 +137,8 @@ class HostedProvider(Provider):
         if base_url is None and self.base_url_variable is not None:
             # As with the vendor's own client, it holds for a key given in code too.
             base_url = os.environ.get(self.base_url_variable, "").strip() or None
-        base_url = self._default_base_url(key.reveal()) if base_url is None else base_url
-        url = check_base_url(base_url, has_key=has_key) + "/embeddings"
-        return HTTPTransport(url, key, self.name, timeout)
+        url = check_base_url(base_url or self._default_base_url(key.reveal()), has_key=has_key)
+        return HTTPTransport(url + "/embeddings", key, self.name, timeout)
 
     @abstractmethod
     def _default_base_url(self, api_key: str) -> str:
