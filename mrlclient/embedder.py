@@ -17,10 +17,7 @@ from mrlclient import wiring
 from mrlclient._frames import discreet
 from mrlclient.cached import First
 from mrlclient.call import Call, OnError
-from mrlclient.canary import Canary
-from mrlclient.chunk import Chunk, order
 from mrlclient.config import arguments_of, arguments_of_file, values_of
-from mrlclient.contract import IndexContract, contract_of
 from mrlclient.dimensions import Dimensions, OnNarrow, check_width
 from mrlclient.endpoints import Endpoint
 from mrlclient.engine import Engine
@@ -30,8 +27,6 @@ from mrlclient.models import InputType, ModelSpec, Task
 from mrlclient.operations import Policy
 from mrlclient.result import EmbeddingResult
 from mrlclient.retry import RetryPolicy
-from mrlclient.stream import AsyncChunks, Chunks
-from mrlclient.watch import Watch
 from mrlclient.wiring import Model
 
 if TYPE_CHECKING:
@@ -39,6 +34,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mrlclient.cache.base import Cache
+    from mrlclient.canary import Canary
+    from mrlclient.chunk import Chunk
+    from mrlclient.contract import IndexContract
+    from mrlclient.watch import Watch
+
+# What not every process needs is imported where it is used: streams, canaries, contracts.
 
 _ON_ERROR = get_args(OnError)
 
@@ -137,7 +138,7 @@ class Embedder:
             fetch_native=fetch == "native",
             cache=None if cache is None else wiring.guarded(cache),
             owns_cache=isinstance(cache, str | Path),  # one that was given as an object is the caller's to close
-            watch=None if canary is None else Watch(canary, policy),
+            watch=None if canary is None else _watch(canary, policy),
         )
         self._closed = False
 
@@ -322,6 +323,9 @@ class Embedder:
             MissingExtraError: If a bar is wanted and `rich` is not installed.
         """
         call = self._plan((), dimensions, input_type, task, on_error)
+        from mrlclient.chunk import order
+        from mrlclient.stream import Chunks
+
         wanted = order(
             self._engine, call, self._check_open, texts, chunk_size=chunk_size, ordered=ordered, progress=progress
         )
@@ -388,6 +392,9 @@ class Embedder:
             MRLError: As `embed_iter`.
         """
         call = self._plan((), dimensions, input_type, task, on_error)
+        from mrlclient.chunk import order
+        from mrlclient.stream import AsyncChunks
+
         wanted = order(
             self._engine, call, self._check_open, texts, chunk_size=chunk_size, ordered=ordered, progress=progress
         )
@@ -409,6 +416,8 @@ class Embedder:
             ConfigurationError: If the embedder is closed.
         """
         width, main = self._contracted(dimensions)
+        from mrlclient.contract import contract_of
+
         return contract_of(main.provider, width, self._engine.canary_rows(main, width))
 
     @discreet
@@ -419,6 +428,8 @@ class Embedder:
             MRLError: As `contract`.
         """
         width, main = self._contracted(dimensions)
+        from mrlclient.contract import contract_of
+
         return contract_of(main.provider, width, await self._engine.acanary_rows(main, width))
 
     def close(self) -> None:
@@ -487,3 +498,9 @@ class Embedder:
         self._check_open()
         wiring.check_choice("on_error", on_error, _ON_ERROR)
         return self._engine.plan(texts, dimensions, input_type, task, on_error)
+
+
+def _watch(canary: Canary, policy: Policy) -> Watch:
+    from mrlclient.watch import Watch
+
+    return Watch(canary, policy)

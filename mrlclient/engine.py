@@ -23,7 +23,6 @@ from mrlclient.plan import make_plan, role_of
 from mrlclient.quick import QuickLook
 from mrlclient.result import EmbeddingResult
 from mrlclient.telemetry import embedding_span, is_in_use
-from mrlclient.watch import embed_canary
 from mrlclient.wiring import widths_of
 
 if TYPE_CHECKING:
@@ -158,6 +157,8 @@ class Engine:
 
     def _canary(self, endpoint: Endpoint, width: int) -> Flow[EmbeddingResult]:
         resolution = resolve(endpoint.provider.spec, width, fetch_native=self.fetch_native)
+        from mrlclient.watch import embed_canary
+
         return embed_canary(endpoint, self.policy, resolution)
 
     def _observed(self, call: Call) -> AbstractContextManager[None]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mrlclient import registry
-from mrlclient.canary import Canary
 from mrlclient.dimensions import Dimensions, OnNarrow, check_widths
 from mrlclient.endpoints import Endpoint, Route
 from mrlclient.errors import ConfigurationError, IncompatibleSpaceError
@@ -98,9 +97,13 @@ def check_kinds(*, endpoints: object, fallback: object, limits: object, canary: 
     for name, several in (("endpoints", endpoints), ("fallback", fallback)):
         if not isinstance(several, Sequence) or isinstance(several, str):
             raise ConfigurationError(f"{name} must be a list of models, not {type(several).__name__}.")
-    for name, given, kind in (("limits", limits, Limits), ("canary", canary, Canary)):
-        if not (given is None or isinstance(given, kind)):
-            raise ConfigurationError(f"{name} must be mrlclient.{kind.__name__}(...), not {type(given).__name__}.")
+    if not (limits is None or isinstance(limits, Limits)):
+        raise ConfigurationError(f"limits must be mrlclient.Limits(...), not {type(limits).__name__}.")
+    if canary is not None:
+        from mrlclient.canary import Canary
+
+        if not isinstance(canary, Canary):
+            raise ConfigurationError(f"canary must be mrlclient.Canary(...), not {type(canary).__name__}.")
 
 
 def check_truncation(provider: type[Provider] | Provider, truncate_input: bool) -> None:
