@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import anyio
 
 
-class Place:
-    """A place of a thread."""
+class _Held:
+    """A place, or a worker that has none at the moment."""
 
-    def __init__(self, places: threading.Semaphore) -> None:
-        self._places = places
+    def __init__(self, places: threading.Semaphore | anyio.Semaphore) -> None:
+        self._places: Any = places
         self._taken = False
-
-    def take(self, timeout: float | None = None) -> float | None:
-        """Waits for a place, unless this is one. Returns what is then left of a timeout for a request."""
-        begun = time.monotonic()
-        if not self._taken:
-            self._places.acquire()
-            self._taken = True
-        return _left(timeout, begun)
 
     def leave(self) -> None:
         """Leaves it to somebody else."""
@@ -34,12 +27,20 @@ class Place:
             self._places.release()
 
 
-class AsyncPlace:
-    """A place of a task."""
+class Place(_Held):
+    """A place of a thread."""
 
-    def __init__(self, places: anyio.Semaphore) -> None:
-        self._places = places
-        self._taken = False
+    def take(self, timeout: float | None = None) -> float | None:
+        """Waits for a place, unless there is one. Returns what is then left of a timeout for a request."""
+        begun = time.monotonic()
+        if not self._taken:
+            self._places.acquire()
+            self._taken = True
+        return _left(timeout, begun)
+
+
+class AsyncPlace(_Held):
+    """A place of a task. Whoever waits for it goes on at the next checkpoint after it is left."""
 
     async def take(self, timeout: float | None = None) -> float | None:
         """As for threads."""
@@ -48,12 +49,6 @@ class AsyncPlace:
             await self._places.acquire()
             self._taken = True
         return _left(timeout, begun)
-
-    def leave(self) -> None:
-        """As for threads. Whoever waits for it goes on at the next checkpoint."""
-        if self._taken:
-            self._taken = False
-            self._places.release()
 
 
 def _left(timeout: float | None, begun: float) -> float | None:
