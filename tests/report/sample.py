@@ -78,7 +78,7 @@ def point(width: int, kind: tuple[str, bool]) -> Point:
         bytes_total=each * 5183,
         rescore_bytes_per_vector=width * 4 if kind[1] else 0,
         milliseconds=each / 400,
-        groups=groups(lost),
+        groups=groups(lost) if kind == ("int8", False) else (),
         worst=tuple(
             Query(f"q{n}", 1.0 - 0.05 * n, 0.3 - 0.06 * n, f"What does the {n}th of these questions ask about?")
             for n in range(5)

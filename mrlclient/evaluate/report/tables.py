@@ -122,7 +122,7 @@ def groups_table(model: ModelOutcome, outcome: Outcome) -> Table:
     return Table(f"The groups at every size of {model.address}", heads, rows, frozenset({0, 1, 8}))
 
 
-def worst_table(point: Point) -> Table:
+def worst_table(model: ModelOutcome, point: Point) -> Table:
     """The queries that lose most at a point."""
     rows = tuple(
         (
@@ -135,7 +135,7 @@ def worst_table(point: Point) -> Table:
         for query in point.worst
     )
     return Table(
-        f"The queries that lose most at {size(point)}",
+        f"The queries of {model.address} that lose most at {size(point)}",
         ("Query", "Name", "At full", f"At {size(point)}", "Loss"),
         rows,
         frozenset({0, 1}),

@@ -95,16 +95,14 @@ def summary(model: ModelOutcome, outcome: Outcome) -> str:
     needed = model.recommendation.queries_needed
     more = f" About {needed:,} queries would do." if needed else ""
     if point is None:
-        return f"{outcome.data.queries:,} queries are too few to tell which size keeps within a loss of {tolerance} in {name}.{more}"
+        few = f"{outcome.data.queries:,} queries are too few to tell which size keeps"
+        return f"{few} within a loss of {tolerance} of {name}.{more}"
     if model.recommendation.kind == "full":
-        return f"No smaller size is known to keep within {tolerance}.{more}"
+        return f"No smaller size is known to keep within a loss of {tolerance} of {name}.{more}"
     sizes = f"{point.bytes_per_vector:,} bytes a vector instead of {full.bytes_per_vector:,}"
     saved = percent(1 - point.bytes_per_vector / full.bytes_per_vector)
     sure = percent(outcome.settings.confidence)
-    return (
-        f"{sizes}: {saved} less to search. With {sure} confidence it loses no more than {tolerance} of {name}, the "
-        "tolerance."
-    )
+    return f"{sizes}: {saved} less to search. With {sure} confidence it loses no more than {tolerance} of {name}."
 
 
 def compared(comparison: Comparison) -> str:
