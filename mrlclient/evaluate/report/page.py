@@ -106,12 +106,12 @@ def _shown(model: ModelOutcome, number: int, outcome: Outcome) -> _Model:
 
 
 def _point_to_look_at(model: ModelOutcome, outcome: Outcome) -> Point | None:
-    """The recommended size; where that is the full width, which loses nothing, the next smaller one on the front."""
+    """The recommended size; where that is the full width, which loses nothing, the best one that is not known to do."""
     chosen = model.recommended
     if chosen is not None and chosen != model.full:
         return chosen
-    smaller = [point for point in front(model.points, outcome.data.measure) if point != model.full]
-    return smaller[-1] if smaller else None
+    smaller = [point for point in reversed(front(model.points, outcome.data.measure)) if point != model.full]
+    return next((point for point in smaller if point.verdict != "within"), smaller[0] if smaller else None)
 
 
 def _pictures(chart: Chart) -> Iterable[tuple[str, Picture]]:

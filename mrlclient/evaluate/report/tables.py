@@ -17,6 +17,7 @@ from mrlclient.evaluate.report.words import (
     p_value,
     percent,
     size,
+    size_of_bytes,
 )
 
 _NONE = "–"
@@ -62,7 +63,7 @@ def points_table(model: ModelOutcome, outcome: Outcome) -> Table:
             size(point),
             f"{point.bytes_per_vector:,}",
             f"{point.rescore_bytes_per_vector:,}" if point.rescore_bytes_per_vector else _NONE,
-            f"{point.bytes_total:,}",
+            size_of_bytes(point.bytes_total),
             *_scores(point.scores, scores),
             number(point.loss.mean),
             interval(point.loss),
