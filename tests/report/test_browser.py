@@ -154,7 +154,9 @@ def test_printed_it_is_light_and_whole(opened):
     assert page.tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.tab.locator("nav").is_hidden()
     tables = page.tab.locator("details.data table")
-    assert tables.count() == 2 * 5
+    captions = tables.locator("caption").all_inner_texts()
+    for model in sample.two_models().models:
+        assert sum(model.address in caption for caption in captions) >= 3
     for place in range(tables.count()):
         assert tables.nth(place).bounding_box()["height"] > 20
     assert page.tab.pdf(format="A4").startswith(b"%PDF-")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 #: Room around the plot, in pixels: for the labels of the axes, and for half a mark.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 16.0, 16.0, 44.0
@@ -87,6 +88,18 @@ class Chart:
     @property
     def has_open_marks(self) -> bool:
         return any(not mark.solid for series in self.series for mark in series.marks)
+
+    @property
+    def covered(self) -> list[tuple[str, str]]:
+        """Pairs of lines that cannot be told apart by eye, because all their marks lie on each other."""
+        scores = [mark.y for series in self.series for mark in series.marks]
+        near = (max(scores) - min(scores)) / 100
+        return [
+            (one.name, other.name)
+            for one, other in combinations(self.series, 2)
+            if [mark.x for mark in one.marks] == [mark.x for mark in other.marks]
+            and all(abs(mark.y - over.y) < near for mark, over in zip(one.marks, other.marks, strict=True))
+        ]
 
 
 @dataclass(frozen=True, slots=True)

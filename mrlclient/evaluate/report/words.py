@@ -89,20 +89,17 @@ def headline(model: ModelOutcome) -> str:
 
 
 def summary(model: ModelOutcome, outcome: Outcome) -> str:
-    """What the verdict rests on, in a sentence or two."""
-    point, full, name = model.recommended, model.full, measure(outcome.data.measure)
-    tolerance = plain_number(outcome.settings.tolerance)
-    needed = model.recommendation.queries_needed
-    more = f" About {needed:,} queries would do." if needed else ""
+    """What the verdict comes to, in a sentence or two; nothing where there is no verdict."""
+    point, full = model.recommended, model.full
+    tolerance = f"{plain_number(outcome.settings.tolerance)} of {measure(outcome.data.measure)}"
     if point is None:
-        few = f"{outcome.data.queries:,} queries are too few to tell which size keeps"
-        return f"{few} within a loss of {tolerance} of {name}.{more}"
+        return ""
     if model.recommendation.kind == "full":
-        return f"No smaller size is known to keep within a loss of {tolerance} of {name}.{more}"
+        return f"No smaller size is shown to lose no more than {tolerance}."
     sizes = f"{point.bytes_per_vector:,} bytes a vector instead of {full.bytes_per_vector:,}"
     saved = percent(1 - point.bytes_per_vector / full.bytes_per_vector)
     sure = percent(outcome.settings.confidence)
-    return f"{sizes}: {saved} less to search. With {sure} confidence it loses no more than {tolerance} of {name}."
+    return f"{sizes}: {saved} less to search. With {sure} confidence it loses no more than {tolerance}."
 
 
 def compared(comparison: Comparison) -> str:
