@@ -26,12 +26,12 @@ def main() -> None:
         page = Path(folder) / "report.html"
         write(outcome, page)
         browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        tab = browser.new_page(viewport={"width": 1000, "height": 800}, color_scheme="light")
+        tab = browser.new_page(viewport={"width": 900, "height": 800}, color_scheme="light")
         tab.goto(page.as_uri())
         figure = tab.locator("figure").first.bounding_box()
         assert figure
-        end = figure["y"] + figure["height"] + 20
-        tab.screenshot(path=PICTURE, full_page=True, clip={"x": 0, "y": 0, "width": 1000, "height": end})
+        end = figure["y"] + figure["height"] + 12
+        tab.screenshot(path=PICTURE, full_page=True, clip={"x": 0, "y": 0, "width": 900, "height": end})
         browser.close()
 
 

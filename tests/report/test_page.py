@@ -179,6 +179,16 @@ def test_without_jinja():
     assert said.endswith("pip install 'mrlclient[report]'\n")
 
 
+def test_what_is_rescored_is_said_so():
+    outcome = sample.outcome()
+    (model,) = outcome.models
+    advice = replace(model.recommendation, dtype="binary", rescored=True)
+    rescored = replace(outcome, models=(replace(model, recommendation=advice),))
+    page = html(rescored)
+    assert "128 dimensions as binary, rescored, are enough" in page
+    assert "Kept beside it to rescore</dt><dd>512 " in page
+
+
 def test_the_verdict_in_words():
     def says(outcome):
         return words.headline(outcome.models[0]), words.summary(outcome.models[0], outcome)

@@ -85,7 +85,8 @@ def headline(model: ModelOutcome) -> str:
         return "Not enough evidence"
     if model.recommendation.kind == "full":
         return f"Keep all {point.dimensions:,} dimensions as {kind(point.dtype, point.rescored)}"
-    return f"{point.dimensions:,} dimensions as {kind(point.dtype, point.rescored)} are enough"
+    comma = "," if point.rescored else ""
+    return f"{point.dimensions:,} dimensions as {kind(point.dtype, point.rescored)}{comma} are enough"
 
 
 def summary(model: ModelOutcome, outcome: Outcome) -> str:
