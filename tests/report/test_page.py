@@ -186,7 +186,7 @@ def test_what_is_rescored_is_said_so():
     rescored = replace(outcome, models=(replace(model, recommendation=advice),))
     page = html(rescored)
     assert "128 dimensions as binary, rescored, are enough" in page
-    assert "Kept beside it to rescore</dt><dd>512 " in page
+    assert "of 1,024; 512 more to rescore with" in page
 
 
 def test_the_verdict_in_words():

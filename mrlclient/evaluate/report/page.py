@@ -22,6 +22,8 @@ from mrlclient.evaluate.report.curves import front, funnel_chart, models_chart, 
 if TYPE_CHECKING:
     from jinja2 import Template
 
+_PACKAGE = "mrlclient.evaluate.report"
+
 #: The sizes of a chart in pixels: the page shows the one that fits.
 _SIZES = {"wide": (920.0, 430.0), "narrow": (330.0, 330.0)}
 
@@ -64,7 +66,7 @@ def html(outcome: Outcome) -> str:
         MissingExtraError: If Jinja is not installed: it comes with the extra `report`.
     """
     template = _template()
-    style = resources.files(__package__).joinpath("templates/style.css").read_text("utf-8")
+    style = resources.files(_PACKAGE).joinpath("templates/style.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return template.render(
         outcome=outcome,
@@ -122,7 +124,7 @@ def _template() -> Template:
     with suppress(ImportError):
         jinja: Any = import_module("jinja2")
         environment = jinja.Environment(
-            loader=jinja.PackageLoader("mrlclient.evaluate.report"),
+            loader=jinja.PackageLoader(_PACKAGE),
             autoescape=True,
             undefined=jinja.StrictUndefined,
             finalize=_printable,
