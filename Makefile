@@ -68,7 +68,7 @@ $(VENV)/.demo: $(VENV)/.made
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.made
-	$(PIP) --editable ".[all]" --group test
+	$(PIP) --editable ".[all]" --group test --group browser
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

@@ -24,15 +24,15 @@ class Progress(Protocol):
         ...
 
 
-def progress_of(progress: bool | Callable[[int], object], texts: object) -> Progress:
-    """What an argument `progress` asks for.
+def progress_of(progress: bool | Callable[[int], object], texts: object, unit: str = "texts") -> Progress:
+    """What an argument `progress` asks for, and what is counted.
 
     Raises:
         MissingExtraError: If a bar is wanted and `rich` is not installed.
         ConfigurationError: If it is neither a bool nor a function.
     """
     if progress is True:
-        return _Bar(len(texts) if isinstance(texts, Sized) else None)
+        return _Bar(len(texts) if isinstance(texts, Sized) else None, unit)
     if progress is False:
         return _Told(lambda _: None)
     if not callable(progress):
@@ -56,7 +56,7 @@ class _Told:
 class _Bar:
     """A bar on standard error; where that is no terminal, one line at the end. It takes no thread."""
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int | None, unit: str) -> None:
         try:
             from rich import progress
             from rich.console import Console
@@ -66,7 +66,7 @@ class _Bar:
         self._bar = progress.Progress(
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("texts"),
+            progress.TextColumn(unit),
             progress.TimeElapsedColumn(),
             progress.TimeRemainingColumn(),
             console=Console(stderr=True),

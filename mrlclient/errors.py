@@ -27,6 +27,7 @@
     └── IncompatibleSpaceError        vectors of two spaces would meet
 
     NarrowDimensionsWarning           narrower than the model's authors evaluated
+    ClippingWarning                   numbers were outside the ranges of int8, and were set to the nearest end
     CacheWarning                      the cache failed; the vectors are right, they are just not kept
     LimiterWarning                    a shared limit could not be kept; the limits hold for each process by itself
     ServerBehaviorWarning             the server ignored a parameter, and it was put right here
@@ -258,6 +259,10 @@ class IncompatibleSpaceError(MRLError):
 
 class NarrowDimensionsWarning(UserWarning):
     """The width is narrower than any that the model's authors evaluated."""
+
+
+class ClippingWarning(UserWarning):
+    """Numbers were outside the ranges that they were quantised with, and were set to the nearest end."""
 
 
 class ServerBehaviorWarning(UserWarning):

@@ -2,6 +2,6 @@
 
 from mrlclient.evaluate.collections import Collection, docstrings
 from mrlclient.evaluate.examples import Example, examples
-from mrlclient.evaluate.metrics import ndcg, rank
+from mrlclient.evaluate.metrics import mrr, ndcg, overlap, rank, recall
 
-__all__ = ["Collection", "Example", "docstrings", "examples", "ndcg", "rank"]
+__all__ = ["Collection", "Example", "docstrings", "examples", "mrr", "ndcg", "overlap", "rank", "recall"]

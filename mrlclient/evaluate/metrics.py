@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 Query = TypeVar("Query", bound=Hashable)
 
 #: Queries scored at a time, so that the scores of a large collection do not all stand in memory.
-_BLOCK_QUERIES = 256
+_BLOCK_QUERIES = 64
 
 
 def rank(queries: NDArray[np.float32], documents: NDArray[np.float32], k: int = 10) -> NDArray[np.intp]:
@@ -64,21 +65,155 @@ def ndcg(
     Raises:
         ValueError: If `k` is not positive, or a ranking has a document twice.
     """
-    discounts = 1.0 / np.log2(np.arange(2, _positive(k) + 2))
-    return {
-        query: _ndcg(list(islice(rankings.get(query, ()), k)), grades, discounts) for query, grades in qrels.items()
-    }
+    return _each(qrels, _gains(rankings, qrels, _positive(k)).ndcg(k))
 
 
-def _ndcg(ranking: list[Any], grades: Mapping[Any, float], discounts: NDArray[np.float64]) -> float:
-    if len(set(ranking)) < len(ranking):
-        raise ValueError("A ranking has a document twice.")
-    best = _dcg(sorted(grades.values(), reverse=True)[: len(discounts)], discounts)
-    return _dcg([grades.get(document, 0.0) for document in ranking], discounts) / best if best else 0.0
+def recall(
+    rankings: Mapping[Query, Iterable[Any]], qrels: Mapping[Query, Mapping[Any, float]], *, k: int = 100
+) -> dict[Query, float]:
+    """The share of each query's relevant documents that is among the first `k`, as trec_eval's `recall`.
+
+    Args:
+        rankings: As for `ndcg`.
+        qrels: As for `ndcg`; a document is relevant where its grade is above 0.
+        k: Ranks that count.
+
+    Returns:
+        For each query of `qrels`, 0.0 to 1.0; 0.0 where no document is relevant.
+
+    Raises:
+        ValueError: If `k` is not positive, or a ranking has a document twice.
+    """
+    return _each(qrels, _gains(rankings, qrels, _positive(k)).recall(k))
 
 
-def _dcg(gains: list[float], discounts: NDArray[np.float64]) -> float:
-    return float(np.maximum(gains, 0.0) @ discounts[: len(gains)])
+def mrr(
+    rankings: Mapping[Query, Iterable[Any]], qrels: Mapping[Query, Mapping[Any, float]], *, k: int = 10
+) -> dict[Query, float]:
+    """One divided by the rank of each query's first relevant document, as trec_eval's `recip_rank`.
+
+    Args:
+        rankings: As for `ndcg`.
+        qrels: As for `recall`.
+        k: Ranks that count.
+
+    Returns:
+        For each query of `qrels`, 1.0 down to 1 / k; 0.0 where no relevant document is among the first `k`.
+
+    Raises:
+        ValueError: If `k` is not positive, or a ranking has a document twice.
+    """
+    return _each(qrels, _gains(rankings, qrels, _positive(k)).mrr(k))
+
+
+def overlap(rankings: NDArray[np.intp], others: NDArray[np.intp], *, k: int = 10) -> NDArray[np.float64]:
+    """The share of the first `k` documents of one ranking that are among the first `k` of another, whatever the order.
+
+    It says how far two rankings agree, and nothing of how good they are.
+
+    Args:
+        rankings: (n, r) documents, best first, none of them twice.
+        others: (n, r) likewise, for the same queries.
+        k: Ranks that count; all where there are fewer.
+
+    Returns:
+        (n,) 0.0 to 1.0.
+
+    Raises:
+        ValueError: If `k` is not positive, or there is nothing to compare.
+    """
+    k = min(_positive(k), rankings.shape[1], others.shape[1])
+    if not k or len(rankings) != len(others):
+        raise ValueError(f"Rankings of the shapes {rankings.shape} and {others.shape} cannot be compared.")
+    both = np.sort(np.concatenate([rankings[:, :k], others[:, :k]], axis=1), axis=1)
+    return np.asarray((both[:, 1:] == both[:, :-1]).sum(axis=1) / k)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gains:
+    """What rankings found, and what there was to be found.
+
+    Attributes:
+        found: (n, r) the grades of the documents in each ranking, best first; 0 where one is not relevant.
+        best: (n, m) the grades of each query's relevant documents, highest first, then 0.
+    """
+
+    found: NDArray[np.float64]
+    best: NDArray[np.float64]
+
+    def ndcg(self, k: int) -> NDArray[np.float64]:
+        """(n,) see `ndcg`."""
+        return _quotient(_dcg(self.found[:, :k]), _dcg(self.best[:, :k]))
+
+    def recall(self, k: int) -> NDArray[np.float64]:
+        """(n,) see `recall`."""
+        return _quotient(np.count_nonzero(self.found[:, :k], axis=1), np.count_nonzero(self.best, axis=1))
+
+    def mrr(self, k: int) -> NDArray[np.float64]:
+        """(n,) see `mrr`."""
+        relevant = self.found[:, :k] > 0
+        # The sum is 0 but for the first that is relevant.
+        first = relevant & (np.cumsum(relevant, axis=1) == 1)
+        return np.asarray(first @ (1.0 / np.arange(1, relevant.shape[1] + 1)))
+
+
+class Judgements:
+    """Which documents answer which query, by their places, to look up many rankings of many queries at once.
+
+    Args:
+        qrels: For each query the grades of its documents, by their places.
+        documents: How many documents there are.
+    """
+
+    def __init__(self, qrels: Sequence[Mapping[int, float]], documents: int) -> None:
+        self._documents = documents
+        pairs = sorted(
+            (query * documents + document, grade)
+            for query, grades in enumerate(qrels)
+            for document, grade in grades.items()
+            if grade > 0
+        )
+        self._keys = np.array([key for key, _ in pairs], dtype=np.int64)
+        self._grades = np.array([grade for _, grade in pairs], dtype=np.float64)
+        self._best = _padded([sorted((grade for grade in g.values() if grade > 0), reverse=True) for g in qrels])
+
+    def gains(self, rankings: NDArray[np.intp]) -> Gains:
+        """What the rankings (n, r) of all the queries found."""
+        keys = np.arange(len(rankings), dtype=np.int64)[:, None] * self._documents + rankings
+        if not len(self._keys):
+            return Gains(np.zeros(keys.shape), self._best)
+        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return Gains(np.where(self._keys[places] == keys, self._grades[places], 0.0), self._best)
+
+
+def _gains(rankings: Mapping[Query, Iterable[Any]], qrels: Mapping[Query, Mapping[Any, float]], k: int) -> Gains:
+    found, best = [], []
+    for query, grades in qrels.items():
+        ranking = list(islice(rankings.get(query, ()), k))
+        if len(set(ranking)) < len(ranking):
+            raise ValueError("A ranking has a document twice.")
+        found.append([max(grades.get(document, 0.0), 0.0) for document in ranking])
+        best.append(sorted((grade for grade in grades.values() if grade > 0), reverse=True))
+    return Gains(_padded(found), _padded(best))
+
+
+def _padded(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    padded = np.zeros((len(rows), max(map(len, rows), default=0)))
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = values
+    return padded
+
+
+def _each(queries: Iterable[Query], scores: NDArray[np.float64]) -> dict[Query, float]:
+    return dict(zip(queries, scores.tolist(), strict=True))
+
+
+def _dcg(gains: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(gains @ (1.0 / np.log2(np.arange(2, gains.shape[1] + 2))))
+
+
+def _quotient(found: NDArray[Any], best: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(np.divide(found, best, out=np.zeros(len(best)), where=best > 0))
 
 
 def _positive(k: int) -> int:

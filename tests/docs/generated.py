@@ -297,6 +297,7 @@ _EXTRA_USES = {
     "fast": "answers are decoded in less time",
     "config": "profiles in `mrlclient.toml`",
     "usearch": "searching a USearch index in two stages, and vectors for one",
+    "report": "what a sweep found, as a page",
     "langchain": "embeddings for LangChain",
     "llama-index": "an embedding model for LlamaIndex",
     "haystack": "embedders for Haystack",

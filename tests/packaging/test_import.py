@@ -89,6 +89,18 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert {path.name for path in (wheel / "mrlclient").iterdir()} >= {"py.typed", "catalogue.toml"}
 
 
+def test_the_wheel_holds_what_the_report_is_made_of(wheel, tmp_path):
+    code = (
+        "from mrlclient.evaluate import report\n"
+        "from tests.report.sample import outcome\n"
+        "print(report.__file__)\n"
+        "print(report.html(outcome())[:15])"
+    )
+    place, start = python(code, cwd=tmp_path, env={"PYTHONPATH": f"{wheel}:{ROOT}"}).splitlines()
+    assert Path(place).is_relative_to(wheel)
+    assert start == "<!DOCTYPE html>"
+
+
 def check_namespace(root):
     """Haystack's folder holds one package, ours; an `__init__.py` above it would hide everybody else's."""
     found = {path.relative_to(root).as_posix() for path in (root / "haystack_integrations").rglob("*.py")}

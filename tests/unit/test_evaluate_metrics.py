@@ -3,9 +3,10 @@ import random
 import ir_measures
 import numpy as np
 import pytest
-from ir_measures import nDCG
+from ir_measures import RR, R, nDCG
 
-from mrlclient.evaluate import ndcg, rank
+from mrlclient.evaluate import mrr, ndcg, overlap, rank, recall
+from mrlclient.evaluate.metrics import Judgements
 
 
 def as_trec_eval_sorts(scores):
@@ -76,3 +77,38 @@ def test_rank_is_a_stable_sort_of_all_scores(k):
 def test_rank_of_nothing(queries, documents):
     found = rank(np.zeros((queries, 3), np.float32), np.zeros((documents, 3), np.float32))
     assert found.shape == (queries, documents)
+
+
+@pytest.mark.parametrize("k", [1, 3, 10, 100])
+@pytest.mark.parametrize("seed", range(3))
+def test_recall_and_mrr_are_those_of_trec_eval(seed, k):
+    draw = random.Random(seed)
+    documents = [f"d{i:03}" for i in range(60)]
+    qrels = {f"q{i}": {d: draw.choice([0, 0, 1, 2]) for d in draw.sample(documents, 25)} for i in range(30)}
+    # No scores tie: the two libraries behind these measures break ties in two ways.
+    run = {q: {d: draw.random() for d in draw.sample(documents, draw.randint(1, 40))} for q in qrels}
+    rankings = {q: as_trec_eval_sorts(scores) for q, scores in run.items()}
+    for ours, measure in ((recall(rankings, qrels, k=k), R @ k), (mrr(rankings, qrels, k=k), RR @ k)):
+        oracle = {metric.query_id: metric.value for metric in ir_measures.iter_calc([measure], qrels, run)}
+        assert ours == pytest.approx(oracle, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rankings_by_places_are_scored_as_those_by_name(seed):
+    draw = random.Random(seed)
+    qrels = [{d: draw.choice([-1.0, 0.0, 1.0, 2.0]) for d in draw.sample(range(40), 9)} for _ in range(20)] + [{}]
+    rankings = np.array([draw.sample(range(40), 15) for _ in qrels])
+    gains = Judgements(qrels, 40).gains(rankings)
+    by_name = dict(enumerate(qrels))
+    for function in (ndcg, recall, mrr):
+        scores = function(dict(enumerate(rankings)), by_name, k=10)
+        assert getattr(gains, function.__name__)(10).tolist() == list(scores.values())
+
+
+def test_overlap_counts_what_both_have():
+    ones, others = np.array([[1, 2, 3], [4, 5, 6]]), np.array([[3, 2, 9], [6, 5, 4]])
+    assert overlap(ones, others, k=3) == pytest.approx([2 / 3, 1.0])
+    assert overlap(ones, others, k=1) == pytest.approx([0.0, 0.0])
+    assert overlap(ones, others) == pytest.approx([2 / 3, 1.0])
+    with pytest.raises(ValueError, match="cannot be compared"):
+        overlap(ones, others[:1])
