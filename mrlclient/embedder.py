@@ -208,6 +208,11 @@ class Embedder:
         """The width of the embeddings; the widest of several."""
         return self._engine.widths[0]
 
+    @property
+    def widths(self) -> list[int]:
+        """All widths of the embeddings, widest first."""
+        return list(self._engine.widths)
+
     @discreet
     def embed(
         self,

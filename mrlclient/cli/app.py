@@ -15,6 +15,7 @@ from mrlclient.cli._console import ClosedStdout
 from mrlclient.cli._messages import BROKEN, tell_error, warnings_on_one_line
 from mrlclient.cli._options import Debug, Session
 from mrlclient.cli.cache import app as cache
+from mrlclient.cli.config import app as config
 from mrlclient.cli.demo import demo
 from mrlclient.cli.embed import embed
 from mrlclient.cli.models import models
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command("embed")(embed)
 app.command("models")(models)
 app.add_typer(cache, name="cache")
+app.add_typer(config, name="config")
 app.command("demo")(demo)
 
 

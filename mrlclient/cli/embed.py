@@ -26,6 +26,15 @@ def _widths(value: str | None) -> list[int] | None:
     return sorted({int(part) for part in value.split(",")}, reverse=True)
 
 
+def _check_only_the_profile_says(**options: object) -> None:
+    for name, value in options.items():
+        if value not in (None, False):
+            option = name.replace("_", "-")
+            raise ConfigurationError(
+                f"--{option} stands in the profile. Leave it out, or leave out --profile and --config."
+            )
+
+
 def embed(
     texts: Annotated[
         list[str] | None,
@@ -73,8 +82,9 @@ def embed(
         Task | None, typer.Option("--task", help="Instead of a role, a task, where the model knows it.")
     ] = None,
     on_narrow: Annotated[
-        OnNarrow, typer.Option("--on-narrow", help="About a width narrower than the model's authors evaluated.")
-    ] = "warn",
+        OnNarrow | None,
+        typer.Option("--on-narrow", help="About a width narrower than the model's authors evaluated. By default warn."),
+    ] = None,
     truncate_input: Annotated[
         bool, typer.Option("--truncate-input", help="Embed the beginning of an over-long text, where the provider can.")
     ] = False,
@@ -88,9 +98,28 @@ def embed(
         ),
     ] = None,
     fetch: Annotated[
-        Literal["requested", "native"],
-        typer.Option("--fetch", help="With native the full width is asked for, so that the cache has every width."),
-    ] = "requested",
+        Literal["requested", "native"] | None,
+        typer.Option(
+            "--fetch",
+            help="With native the full width is asked for, so that the cache has every width. By default requested.",
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            "-p",
+            metavar="NAME",
+            help="Take the model and all the rest from this profile of the configuration; --dimensions may still be "
+            "given. See 'mrlclient config'.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", metavar="FILE", help="Likewise, from this file; its default profile, or --profile."
+        ),
+    ] = None,
     output_format: Annotated[
         Format | None,
         typer.Option(
@@ -122,20 +151,26 @@ def embed(
 
     from mrlclient.embedder import Embedder
 
-    # The output comes before the request: a path that cannot be written to is told before anything is paid for.
-    with (
-        Embedder(
+    if profile is None and config is None:
+        asked = None
+        embedder = Embedder(
             model,
             dimensions=widths,
-            on_narrow=on_narrow,
+            on_narrow=on_narrow or "warn",
             truncate_input=truncate_input,
             cache=cache,
-            fetch=fetch,
-        ) as embedder,
-        opened(output) as stream,
-    ):
+            fetch=fetch or "requested",
+        )
+    else:
+        _check_only_the_profile_says(
+            model=model, on_narrow=on_narrow, cache=cache, fetch=fetch, truncate_input=truncate_input
+        )
+        embedder, asked = Embedder.from_config(config, profile), widths
+        chosen = choose_format(output_format, output, widths or embedder.widths)
+    # The output comes before the request: a path that cannot be written to is told before anything is paid for.
+    with embedder, opened(output) as stream:
         try:
-            result = embedder.embed(given.texts, input_type=input_type, task=task)
+            result = embedder.embed(given.texts, dimensions=asked, input_type=input_type, task=task)
         except InputError as error:
             raise given.placed(error) from None
-        write(result, widths or [result.dimensions], chosen, stream)
+        write(result, widths or embedder.widths, chosen, stream)

@@ -10,7 +10,7 @@ from typing import Any
 from mrlclient.errors import missing_extra
 from mrlclient.registry import EMBEDDED_DEFAULT, default_model
 
-__all__ = ["EMBEDDED_DEFAULT", "arguments_of", "arguments_of_file", "default_model", "values_of"]
+__all__ = ["EMBEDDED_DEFAULT", "arguments_of", "arguments_of_file", "check_installed", "default_model", "values_of"]
 
 
 def arguments_of(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def arguments_of(values: Mapping[str, Any]) -> dict[str, Any]:
         ConfigurationError: With all that is wrong with it.
         MissingExtraError: If pydantic is not installed.
     """
-    _check_installed()
+    check_installed()
     from mrlclient.config import reading
 
     return reading.arguments_of(values)
@@ -33,7 +33,7 @@ def arguments_of_file(path: str | os.PathLike[str] | None, profile: str | None) 
         ConfigurationError: With all that is wrong with the file, if its profile cannot be used.
         MissingExtraError: If pydantic is not installed.
     """
-    _check_installed()
+    check_installed()
     from mrlclient.config import choosing
 
     return choosing.arguments_of_file(path, profile)
@@ -50,7 +50,12 @@ def values_of(arguments: Mapping[str, Any], parameters: Mapping[str, Parameter])
     return writing.values_of(arguments, parameters)
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Asks for pydantic.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
     try:
         import pydantic  # noqa: F401
     except ImportError:

@@ -6,11 +6,10 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from mrlclient.config import tables
-from mrlclient.config.files import OWN, File, Place, find_file, open_file
+from mrlclient.config.files import OWN, File, Place, expanded, find_file, open_file
 from mrlclient.config.problems import Problem, raised
 from mrlclient.config.reading import Reader, provider_of
 from mrlclient.errors import ConfigurationError
@@ -19,6 +18,8 @@ from mrlclient.models import ModelSpec, split_address
 _ROOT: tables.Kinds = {"default": str, "profiles": dict[str, Any], "models": dict[str, Any]}
 
 MODEL, DIMENSIONS, PROFILE = "MRLCLIENT_MODEL", "MRLCLIENT_DIMENSIONS", "MRLCLIENT_PROFILE"
+
+_WRITE = 'Write one: [profiles.NAME] and model = "provider:model".'
 
 _HOW = (
     'Write one with [profiles.NAME] and model = "provider:model"; or say where it is in MRLCLIENT_CONFIG, or which '
@@ -82,7 +83,7 @@ def choose(path: str | os.PathLike[str] | None, profile: str | None) -> Chosen:
     Raises:
         ConfigurationError: If there is no such file or profile, or nothing says which.
     """
-    file = find_file() if path is None else open_file(Path(path).expanduser())
+    file = find_file() if path is None else open_file(expanded(path))
     model = os.environ.get(MODEL, "").strip()
     if file is not None:
         profiles = _profiles(file)
@@ -97,7 +98,11 @@ def choose(path: str | os.PathLike[str] | None, profile: str | None) -> Chosen:
 
 
 def check(file: File) -> tuple[dict[str, Reader], list[Problem]]:
-    """Reads every profile of a file, without its keys; in the order of the file, what is wrong with it."""
+    """Reads every profile of a file, without its keys.
+
+    Returns:
+        The readers of the profiles that are right; and all that is wrong, in the order of the file.
+    """
     readers, problems = {}, []
     for name, values in _profiles(file).items():
         readers[name] = reader = Reader(file.folder, needs_keys=False)
@@ -107,7 +112,10 @@ def check(file: File) -> tuple[dict[str, Reader], list[Problem]]:
     if not readers:
         reader = Reader(file.folder, needs_keys=False)
         _read_root(reader, file)
+        reader.tell(("profiles",), f"there are none. {_WRITE}")
         problems = reader.problems
+    wrong = {problem.at[:2] for problem in problems}
+    readers = {name: reader for name, reader in readers.items() if ("profiles", name) not in wrong}
     return readers, sorted(problems, key=lambda problem: file.line(problem.at))
 
 
@@ -150,9 +158,7 @@ def _name(file: File, profiles: Mapping[str, Any], asked: str | None, model: str
     if not profiles and model and not name:
         return None
     if not profiles:
-        raise ConfigurationError(
-            f'{at}: there are no profiles. Write one: [profiles.NAME] and model = "provider:model".'
-        )
+        raise ConfigurationError(f"{at}: there are no profiles. {_WRITE}")
     known = ", ".join(map(repr, profiles))
     if not name:
         raise ConfigurationError(
@@ -164,6 +170,9 @@ def _name(file: File, profiles: Mapping[str, Any], asked: str | None, model: str
 
 def _overridden(chosen: Chosen, model: str) -> Chosen:
     """The profile with what the environment says of model and dimensions in its place."""
+    if not isinstance(chosen.values, Mapping):
+        # Which is told where it is read.
+        return chosen
     values, overrides, left_out = dict(chosen.values), {}, list[str]()
     if model:
         left_out = _of_another_model(values, model)

@@ -86,12 +86,13 @@ def find_file() -> File | None:
     """
     named = os.environ.get("MRLCLIENT_CONFIG", "").strip()
     if named:
-        return open_file(Path(named).expanduser())
+        return open_file(expanded(named))
     for folder in _folders():
         if os.path.lexists(folder / OWN):
             return open_file(folder / OWN)
         project = folder / PROJECT
-        if project.is_file():
+        # Unlike Path.is_file, it takes a folder that may not be looked into for one without the file.
+        if os.path.isfile(project):  # noqa: PTH113
             file = File(project, _text(project))
             # One that has nothing to do with us may be as broken as it likes.
             if "mrlclient" in file.text and _inside(_parsed(file), _TABLE) is not None:
@@ -112,6 +113,13 @@ def open_file(path: Path) -> File:
     return file
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path, with `~` for the home folder where that is known."""
+    with suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
+
+
 def _folders() -> Iterator[Path]:
     """The working folder and those around it; none where it has been deleted."""
     with suppress(OSError):
@@ -125,10 +133,10 @@ def _user_folder() -> Path:
     As uv and Ruff have it, on macOS too. What platformdirs says of macOS is another place, and it says no more.
     """
     if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA", "~")).expanduser()
+        return expanded(os.environ.get("APPDATA", "~"))
     home = os.environ.get("XDG_CONFIG_HOME", "")
     # A relative path is to be ignored: XDG Base Directory Specification.
-    return Path(home) if home.startswith("/") else Path("~/.config").expanduser()
+    return Path(home) if home.startswith("/") else expanded("~/.config")
 
 
 def _text(path: Path) -> str:
@@ -138,8 +146,9 @@ def _text(path: Path) -> str:
         raise ConfigurationError(f"There is no file {path}.") from None
     except IsADirectoryError:
         raise ConfigurationError(f"{path} is a folder. A configuration is a file.") from None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from None
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or "that is no path"
+        raise ConfigurationError(f"{path} cannot be read: {problem}.") from None
     try:
         # Editors of Windows begin a file with a mark, which TOML does not know.
         return data.decode("utf-8-sig").replace("\r\n", "\n")

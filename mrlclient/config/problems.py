@@ -18,6 +18,18 @@ class Problem:
     #: What our own code raised, where it did.
     error: MRLError | None = field(default=None, compare=False)
 
+    @property
+    def key(self) -> str:
+        """The place as it is told: `endpoints[0].timeout`; within a profile of a file, without the profile's name."""
+        at = self.at[2:] if self.at[:1] == ("profiles",) and len(self.at) > 2 else self.at
+        return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).removeprefix(".")
+
+    def told(self, origin: Callable[[Place], str] | None) -> str:
+        """Where it is, and what it is."""
+        message = f"{self.key}: {self.message}" if self.key else self.message
+        message += "" if message.endswith((".", "?")) else "."
+        return message if origin is None else f"{origin(self.at)}: {message}"
+
 
 def raised(problems: Sequence[Problem], origin: Callable[[Place], str] | None = None) -> MRLError:
     """The error that tells the problems. One alone that another of our errors tells is that error, with the place.
@@ -27,7 +39,7 @@ def raised(problems: Sequence[Problem], origin: Callable[[Place], str] | None = 
         origin: From a place to where that is, where it is in a file.
     """
     first = problems[0]
-    lines = [shown(problem, origin) for problem in problems]
+    lines = [problem.told(origin) for problem in problems]
     if len(problems) > 1:
         return ConfigurationError(f"The configuration cannot be used, for {len(lines)} reasons.\n" + "\n".join(lines))
     if first.error is None:
@@ -35,13 +47,3 @@ def raised(problems: Sequence[Problem], origin: Callable[[Place], str] | None = 
     if origin is not None:
         first.error.args = (f"{origin(first.at)}: {first.error}",)
     return first.error
-
-
-def shown(problem: Problem, origin: Callable[[Place], str] | None = None) -> str:
-    """A problem as it is told: where it is, and what it is."""
-    at = problem.at
-    # What is in a profile needs no more to be found than the line.
-    keys = at[2:] if origin is not None and at[:1] == ("profiles",) and len(at) > 2 else at
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in keys).removeprefix(".")
-    message = f"{key}: {problem.message}" if key else problem.message
-    return message if origin is None else f"{origin(at)}: {message}"

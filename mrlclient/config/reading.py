@@ -15,7 +15,7 @@ from mrlclient import registry, wiring
 from mrlclient.cache.address import kind_of
 from mrlclient.canary import Canary
 from mrlclient.config import tables
-from mrlclient.config.files import Place
+from mrlclient.config.files import Place, expanded
 from mrlclient.config.problems import Problem, raised
 from mrlclient.dimensions import OnNarrow
 from mrlclient.errors import ConfigurationError, DimensionsError, MissingCredentialsError, MRLError
@@ -62,6 +62,8 @@ class Reader:
         self.specs: list[ModelSpec] = []
         #: The widths of the profile, widest first.
         self.widths: list[int] = []
+        #: Tables whose key was refused, so that it is not missed as well.
+        self._without_key: set[Place] = set()
         self._folder = folder
         self._needs_keys = needs_keys
 
@@ -104,8 +106,12 @@ class Reader:
         """What is wrong with the models together, and with the widths."""
         narrow: OnNarrow = "error" if arguments.get("on_narrow") == "error" else "allow"
         try:
-            for spec in self.specs:
-                wiring.check_truncation(registry.provider_class(spec.provider), bool(arguments.get("truncate_input")))
+            others = [*arguments.get("endpoints", ()), *arguments.get("fallback", ()), arguments.get("query_model")]
+            for each in (arguments["model"], *others):
+                # Where a provider has settings, these may decide it.
+                who = registry.provider_class(each.provider) if isinstance(each, ModelSpec) else each
+                if who is not None:
+                    wiring.check_truncation(who, bool(arguments.get("truncate_input")))
         except MRLError as error:
             self.tell((*at, "truncate_input"), str(error), error)
         try:
@@ -133,6 +139,7 @@ class Reader:
         secrets = [name for name in values if name not in kinds and tables.SECRET.search(str(name))]
         variable = getattr(provider, "key_variable", "OPENAI_API_KEY") or "SERVER_API_KEY"
         for name in secrets:
+            self._without_key.add(at)
             self.tell(
                 (*at, name),
                 "a key does not stand in a profile. Set it in an environment variable, and write the variable's name "
@@ -142,9 +149,11 @@ class Reader:
         for name in [name for name in good if name.endswith("_env") and not _names_a_variable(good[name])]:
             self.tell(
                 (*at, name),
-                f"must be the name of an environment variable, such as {variable}. What stands there is none; it is "
-                "not shown, for it may be a key. A key that was written down should be replaced by a new one",
+                f"must be the name of an environment variable: in capital letters, such as {variable}, or of one that "
+                "is set here. What stands there is not shown, for it may be a key. A key that was written down should "
+                "be replaced by a new one",
             )
+            self._without_key.add(at)
             del good[name]
         return good
 
@@ -196,7 +205,7 @@ class Reader:
         return f"sqlite:{self._path(cache.removeprefix('sqlite:'))}"
 
     def _path(self, path: str) -> str:
-        return path if self._folder is None else str(self._folder / Path(path).expanduser())
+        return path if self._folder is None else str(self._folder / expanded(path))
 
     def checked(self, kinds: tables.Kinds, values: object, at: Place) -> dict[str, Any]:
         """What is right of a table."""
@@ -215,6 +224,8 @@ class Reader:
             try:
                 made = make(**left)
             except MRLError as error:
+                if isinstance(error, MissingCredentialsError) and at in self._without_key:
+                    return None
                 if isinstance(error, MissingCredentialsError) and error.variable is not None:
                     # It is looked for last: all the rest is well.
                     if self._needs_keys:
@@ -223,6 +234,9 @@ class Reader:
                     return None
                 # By custom, a message begins with the argument that it is about.
                 blamed = next((word for word in re.findall(r"\w+", str(error)) if word in left), None)
+                if blamed is None and failed:
+                    # Nothing of what is there is at fault: it is what was left out that is missed.
+                    return None
                 self.tell((*at, blamed) if blamed else at, str(error).removeprefix(f"{blamed} "), error)
                 if blamed is None:
                     return None

@@ -7,13 +7,11 @@ plain value there, such as a client or a function, is no key.
 from __future__ import annotations
 
 import difflib
-import re
-import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from inspect import Parameter, signature
+from inspect import Parameter, getattr_static, signature, unwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal, Required, Union, get_args, get_origin, get_type_hints
 
@@ -21,6 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from mrlclient.canary import Canary
+from mrlclient.config.writing import SECRET as SECRET
 from mrlclient.dimensions import OnNarrow
 from mrlclient.limits import Limits
 from mrlclient.models import ModelSpec
@@ -49,9 +48,6 @@ EMBEDDER: Kinds = {
     "max_concurrency": int,
     "deadline": float,
 }
-
-#: A key, a token, a password: never a value of a profile. `max_tokens` and `api_key_env` are something else.
-SECRET = re.compile(r"(^|_)(key|token|secret|password|credentials?)$", re.IGNORECASE)
 
 _PLAIN = (str, int, float, bool)
 _MEANT = {"string": "a string", "int": "a whole number", "float": "a number", "bool": "true or false"}
@@ -95,6 +91,11 @@ def limits_kinds() -> Kinds:
 def canary_kinds() -> Kinds:
     """The table of a canary."""
     return {**kinds_of(Canary), "path": Required[str]}
+
+
+def is_required(kind: Any) -> bool:
+    """Whether a key of this type has to be there."""
+    return get_origin(kind) is Required
 
 
 def adapter(kinds: Kinds, name: str = "Table") -> TypeAdapter[Any]:
@@ -152,7 +153,8 @@ def _joined(messages: Sequence[str]) -> str:
 
 def _annotation(make: Callable[..., object], parameter: Parameter) -> Any:
     """A parameter's type; None where only type checkers know it, as the class of an official client."""
-    module = vars(sys.modules[getattr(make, "__module__", "builtins")])
+    # A constructor may be inherited from another module, and decorated in a third.
+    module = getattr(unwrap(getattr_static(make, "__init__") if isinstance(make, type) else make), "__globals__", {})
     with suppress(NameError, AttributeError, TypeError):
         annotated = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
         return get_type_hints(annotated, module)["it"]

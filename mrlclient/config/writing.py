@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from inspect import Parameter, signature
@@ -14,6 +15,9 @@ from mrlclient.errors import ConfigurationError, MRLError
 from mrlclient.limits import Limits
 from mrlclient.models import ModelSpec
 from mrlclient.providers.base import Provider
+
+#: A key, a token, a password: never a value of a profile. `max_tokens` and `api_key_env` are something else.
+SECRET = re.compile(r"(^|_)(key|token|secret|password|credentials?)$", re.IGNORECASE)
 
 #: What the address in a profile says of a model, and what nothing is decided by.
 _NOT_WRITTEN = frozenset({"provider", "name", "sources"})
@@ -71,7 +75,10 @@ def _table(model: str | ModelSpec | Provider) -> dict[str, Any]:
                 "Name yours by an entry point of the group 'mrlclient.providers', or make the embedder in code."
             )
         known = signature(made).parameters
-        table |= {name: value for name, value in model.settings().items() if value != known[name].default}
+        settings = model.settings()
+        if secrets := [name for name in settings if SECRET.search(name)]:
+            raise ConfigurationError(f"{made.__name__}(..., {secrets[0]}=) is a secret, which a profile never holds.")
+        table |= {name: value for name, value in settings.items() if name not in known or value != known[name].default}
     return table
 
 

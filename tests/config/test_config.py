@@ -77,6 +77,8 @@ def test_the_default_profile(write):
 
 def test_a_named_profile(write, keys, monkeypatch):
     path = write(TWO, "elsewhere/other.toml")
+    with pytest.raises(ConfigurationError, match=r"There is no file ~nobody-of-that-name/x.toml"):
+        Embedder.from_config("~nobody-of-that-name/x.toml")
     for given in (path, str(path), path.relative_to(Path.cwd())):
         with Embedder.from_config(given, profile="small") as embedder:
             assert embedder.to_dict() == {"model": SMALL, "api_key_env": "SECOND_KEY", "timeout": 7.0}
@@ -105,6 +107,7 @@ def test_a_subclass_stays_one(write):
     ("text", "profile", "message"),
     [
         (TWO, "smal", r"mrlclient.toml:3: there is no profile 'smal'. Did you mean 'small'\?"),
+        ("[profiles]\na = 7\n", None, "mrlclient.toml:2: profiles.a: must be a table"),
         (TWO, "zzz", "there is no profile 'zzz'. There are 'words', 'small'"),
         (TWO.replace('default = "words"', ""), None, "several profiles: 'words', 'small'. Name one"),
         (

@@ -342,8 +342,26 @@ def test_a_third_partys_provider(acme):
     else:
         with pytest.raises(ConfigurationError, match=r"Acme does not say its settings.*define settings"):
             embedder.to_dict()
-    with pytest.raises(ConfigurationError, match="api_token: a key does not stand in a profile") as caught:
+    with pytest.raises(ConfigurationError, match=r"api_token: a key does not stand in a profile") as caught:
         Embedder.from_dict(values | {"api_token": "secret-canary"})
+    assert "canary" not in str(caught.value)
+
+
+def test_a_constructor_that_is_inherited_has_the_same_keys():
+    """Its annotations mean what they mean where it was written, which is another module than this."""
+
+    class Mine(Nomic):
+        pass
+
+    Mine.__module__ = "json"
+    assert tables.kinds_of(Mine) == tables.kinds_of(Nomic)
+    assert tables.paths_of(Mine) == {"model_path"}
+
+
+def test_a_secret_that_a_provider_tells_is_not_written(monkeypatch, keys):
+    monkeypatch.setattr(OpenAI, "settings", lambda self: {"api_token": "canary"})
+    with pytest.raises(ConfigurationError, match=r"api_token=. is a secret") as caught:
+        Embedder(OpenAI(SMALL)).to_dict()
     assert "canary" not in str(caught.value)
 
 
@@ -432,6 +450,16 @@ def test_all_that_is_wrong_is_told_at_once(keys):
         assert str(caught.value).count(place) == 1
 
 
+@pytest.mark.parametrize("name", ["api_key", "api_key_env"])
+def test_what_was_refused_is_not_missed_as_well(name):
+    """Without a key there would be more to say, of the base URL and of the environment."""
+    for more in ({}, {"base_url": "https://localhost/v1"}, {"timeout": 3}):
+        with pytest.raises(ConfigurationError) as caught:
+            Embedder.from_dict({"model": SMALL, name: "sk-x"} | more)
+        assert len(str(caught.value).splitlines()) == 1
+        assert str(caught.value).startswith(f"{name}: ")
+
+
 KEY = "sk-proj-Canary0123456789Kettle"
 
 
@@ -464,7 +492,7 @@ def test_a_key_is_refused_and_never_shown(values, keys):
 def test_the_refusal_says_what_to_write(keys):
     with pytest.raises(ConfigurationError, match='api_key_env = "VOYAGE_API_KEY"'):
         Embedder.from_dict({"model": "voyage:voyage-4", "api_key": KEY})
-    with pytest.raises(ConfigurationError, match="name of an environment variable, such as OPENAI_API_KEY"):
+    with pytest.raises(ConfigurationError, match=r"name of an environment variable.*such as OPENAI_API_KEY"):
         Embedder.from_dict({"model": SMALL, "api_key_env": KEY})
 
 

@@ -180,6 +180,8 @@ def test_what_is_no_file(tmp_path):
     (tmp_path / "mrlclient.toml").mkdir()
     with pytest.raises(ConfigurationError, match="is a folder"):
         open_file(tmp_path / "mrlclient.toml")
+    with pytest.raises(ConfigurationError, match="cannot be read: that is no path"):
+        open_file(tmp_path / "a\0b")
     with pytest.raises(ConfigurationError, match="cannot be read: File name too long"):
         open_file(tmp_path / ("x" * 300))
 

@@ -25,6 +25,7 @@ CASES = {
     "06_nomic_from_a_folder": [(["nomic-embed-text-v1.5"], "nomic:nomic-embed-text-v1.5")],
     "07_pay_once": [([], "256: 0 tokens paid for, 3 texts from the cache")],
     "08_fall_back": [([], "row 1 is NaN: Text 1: openai answered 400: The input is invalid.")],
+    "10_one_script_four_profiles": [([], "By wordllama:l2-supercat-256, 256 dimensions:")],
     "11_langchain": [([], "animals in the ocean: Whales are mammals that live in the sea.")],
     "12_pydantic_ai": [([], "wordllama, 64 wide: Whales are mammals that live in the sea.")],
     "13_openai_stand_in": [([], "refused: dimensions=512 is wider than the model.")],
@@ -71,6 +72,26 @@ def test_example_without_a_key(sandbox, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     monkeypatch.delenv("OPENAI_BASE_URL")
     test_example("05_your_own_client", [], "emulator", sandbox)
+
+
+@pytest.mark.parametrize(
+    ("profile", "line"),
+    [
+        ("words", "By wordllama:l2-supercat-256, 256 dimensions:"),
+        ("openai", "By openai:text-embedding-3-small, 512 dimensions:"),
+        ("voyage", "By voyage:voyage-4, 512 dimensions:"),
+        ("nomic", "By nomic:nomic-embed-text-v1.5, 256 dimensions:"),
+    ],
+)
+def test_one_line_changes_the_provider(profile, line, sandbox, emulator):
+    text = (ROOT / "examples" / "mrlclient.toml").read_text("utf-8")
+    assert text.count('default = "words"') == 1
+    text = text.replace('default = "words"', f'default = "{profile}"')
+    # Voyage's client knows no variable for another host, so the emulator's stands in the file.
+    server = f'base_url = "{emulator.voyage_base_url}"\napi_key_env = "VOYAGE_API_KEY"'
+    (sandbox / "mrlclient.toml").write_text(text.replace("[profiles.voyage]", f"[profiles.voyage]\n{server}"), "utf-8")
+    test_example("10_one_script_four_profiles", ["mrlclient.toml"], line, sandbox)
+    assert len(emulator.requests) == (2 if profile in ("openai", "voyage") else 0)
 
 
 def test_examples_are_short():

@@ -28,6 +28,11 @@ embedder = Embedder("openai:text-embedding-3-large", dimensions=256)
 assert_type(embedder.embed_documents(["a"]), Matrix)
 assert_type(embedder.embed_query("a"), Matrix)
 
+assert_type(Embedder.from_config("mrlclient.toml", profile="a"), Embedder)
+assert_type(Embedder.from_dict({"model": "openai:text-embedding-3-large"}), Embedder)
+assert_type(embedder.to_dict(), dict[str, Any])
+assert_type(embedder.widths, list[int])
+
 result = embedder.embed(("a", "b"), dimensions=[64, 256], input_type="query")
 assert_type(result, EmbeddingResult)
 assert_type(result.at(64), Matrix)
