@@ -80,7 +80,8 @@ class Embedder:
         canary: Watches for a model that is changed behind its name: `Canary(path)`. When a check is due, its few texts
             are embedded before yours. It watches `model` and `query_model`, nobody else.
         dtype: The type of `result.quantized` where a call names none: `"float16"`, `"int8"`, `"uint8"`, `"binary"` or
-            `"ubinary"`; with `"float32"` there is none. Everything else is float32 in any case.
+            `"ubinary"`; with `"float32"` there is none. Everything else is float32 in any case, also in frameworks and
+            on the command line.
         ranges: For int8 and uint8: what their codes stand for, from `mrlclient.quantize.calibrate`.
         max_attempts: Attempts at one request, the first included. Asking the next of several endpoints is none.
         max_concurrency: Requests of one call under way at once.

@@ -20,6 +20,7 @@ from mrlclient import (
     Voyage,
     catalogue,
 )
+from mrlclient.integrations._index_vectors import IndexVectors
 from mrlclient.quantize import Ranges, calibrate, dequantize, quantize
 from mrlclient.testing.emulator import Fault
 
@@ -225,3 +226,12 @@ def test_it_travels_to_another_process(emulator, monkeypatch):
         other = pickle.loads(pickle.dumps(embedder))
         assert other.to_dict() == embedder.to_dict()
         other.close()
+
+
+def test_an_index_takes_floats_from_any_embedder(emulator):
+    """What needs ranges, or whole bytes, does not get in the way of those who take floats."""
+    with hosted(emulator, dtype="int8") as embedder:
+        vectors = IndexVectors(embedder, embedder.contract())
+        (chunk,) = vectors.batches(TEXTS[:3])
+        assert chunk.result.quantized is None
+        assert vectors.query(TEXTS[0]).dtype == np.float32
