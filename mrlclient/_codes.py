@@ -154,22 +154,22 @@ def numbers(codes: NDArray[Any], dtype: DType) -> NDArray[np.float32]:
     return codes.astype(np.float32, copy=False)
 
 
-def hamming(queries: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDArray[np.uint32]:
+def hamming(queries: NDArray[np.uint8], rows: NDArray[np.uint8]) -> NDArray[np.unsignedinteger[Any]]:
     """In how many bits each query differs from each row: (q, n)."""
-    words = -(-rows.shape[1] // 8)
-    asked = _words(queries, words)
-    distances = np.zeros((len(queries), len(rows)), dtype=np.uint32)
-    for start, block in blocks(rows, 8 * rows.shape[1]):
+    size = rows.shape[1]
+    distances = np.zeros((len(queries), len(rows)), dtype=np.min_scalar_type(8 * size))
+    asked = _words(queries)
+    for start, block in blocks(rows, size):
         # Word by word over all rows: adding up along the short axis takes ten times as long.
-        columns = np.ascontiguousarray(_words(block, words).T)
+        columns = np.ascontiguousarray(_words(block).T)
         for query, found in zip(asked, distances[:, start : start + len(block)], strict=True):
             for word, column in zip(query, columns, strict=True):
                 found += np.bitwise_count(np.bitwise_xor(column, word))
     return distances
 
 
-def _words(codes: NDArray[np.uint8], words: int) -> NDArray[np.uint64]:
-    """Eight bytes as one number; what is missing is zero."""
-    padded = np.zeros((len(codes), 8 * words), dtype=np.uint8)
-    padded[:, : codes.shape[1]] = codes
-    return padded.view(np.uint64)
+def _words(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Eight bytes as one number; what is missing at the end is zero."""
+    missing = -codes.shape[1] % 8
+    whole = np.pad(codes, ((0, 0), (0, missing))) if missing else np.ascontiguousarray(codes)
+    return whole.view(np.uint64)

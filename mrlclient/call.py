@@ -13,6 +13,7 @@ from mrlclient.dimensions import resolve
 from mrlclient.errors import MRLError
 from mrlclient.models import ModelSpec
 from mrlclient.operations import Answer, Flow, Policy
+from mrlclient.output_type import FLOATS, OutputType
 from mrlclient.plan import Batch, Plan, Rows
 from mrlclient.result import EmbeddingResult, Usage
 
@@ -87,6 +88,7 @@ class Call:
         keeper: Who keeps what comes; None without a cache.
         given_up: The error after which nothing more is sent.
         streamed: Whether it is a part of a stream.
+        output: The type that the vectors are wanted in, beside the floats.
     """
 
     plan: Plan
@@ -102,6 +104,7 @@ class Call:
     keeper: Keeper | None = None
     given_up: MRLError | None = None
     streamed: bool = False
+    output: OutputType = FLOATS
     _plans: dict[Endpoint, Plan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mrlclient._progress import Progress, progress_of
+from mrlclient._ranges import MIN_SAMPLE
 from mrlclient.call import Call
 from mrlclient.drivers import AsyncDriver, SyncDriver
 from mrlclient.engine import Engine
@@ -91,6 +92,11 @@ class Order:
         policy = replace(self.call.policy, max_concurrency=1)
         return Call(plan, self.call.route, policy, self.call.on_error, streamed=True)
 
+    def finished(self, chunk: Chunk) -> Chunk:
+        """The chunk as it is given out: with its vectors in the type that is wanted."""
+        result = self.call.output.added_to(chunk.result)
+        return chunk if result is chunk.result else replace(chunk, result=result)
+
 
 def order(
     engine: Engine,
@@ -112,4 +118,9 @@ def order(
         raise ConfigurationError(f"chunk_size must be a positive integer, not {chunk_size!r}.")
     if not isinstance(ordered, bool):
         raise ConfigurationError(f"ordered must be True or False, not {ordered!r}.")
+    if call.output.needs_ranges:
+        raise ConfigurationError(
+            f"A stream of {call.output.dtype} needs ranges=calibrate(vectors), with the vectors of "
+            f"{MIN_SAMPLE} texts or more: found chunk by chunk, they would differ, and so would what a code stands for."
+        )
     return Order(engine, call, check_open, chunk_size, ordered, progress_of(progress, texts))

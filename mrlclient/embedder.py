@@ -25,6 +25,8 @@ from mrlclient.errors import ConfigurationError
 from mrlclient.limits import Limits
 from mrlclient.models import InputType, ModelSpec, Task
 from mrlclient.operations import Policy
+from mrlclient.output_type import OutputType
+from mrlclient.quantize import DType, Ranges
 from mrlclient.result import EmbeddingResult
 from mrlclient.retry import RetryPolicy
 from mrlclient.wiring import Model
@@ -78,6 +80,10 @@ class Embedder:
             the catalogue says of the vendor; embedders of one key and model share it.
         canary: Watches for a model that is changed behind its name: `Canary(path)`. When a check is due, its few texts
             are embedded before yours. It watches `model` and `query_model`, nobody else.
+        dtype: The type of `result.quantized` where a call names none: `"float16"`, `"int8"`, `"uint8"`, `"binary"` or
+            `"ubinary"`; with `"float32"` there is none. Everything else is float32 in any case, also in frameworks and
+            on the command line.
+        ranges: For int8 and uint8: what their codes stand for, from `mrlclient.quantize.calibrate`.
         max_attempts: Attempts at one request, the first included. Asking the next of several endpoints is none.
         max_concurrency: Requests of one call under way at once.
         deadline: Seconds that one request may take with all its attempts: its turn, the waits between, the answers.
@@ -108,6 +114,8 @@ class Embedder:
         fallback: Sequence[Model] = (),
         limits: Limits | None = None,
         canary: Canary | None = None,
+        dtype: DType = "float32",
+        ranges: Ranges | None = None,
         max_attempts: int = 5,
         max_concurrency: int = 4,
         deadline: float = 600.0,
@@ -123,6 +131,8 @@ class Embedder:
             specs.append(wiring.spec_of(query_model))
         wiring.check_space(specs)
         widths = wiring.widths_of(specs, dimensions, on_narrow)
+        self._output = OutputType(dtype, ranges)
+        self._output.check(widths[0])
         # The environment of another process may name another default.
         self._arguments |= {"model": specs[0] if model is None or isinstance(model, str) else model}
         # Only now, so that a width that cannot be had is said before a key is missed.
@@ -222,6 +232,8 @@ class Embedder:
         dimensions: Dimensions = None,
         input_type: InputType | None = None,
         task: Task | None = None,
+        dtype: DType | None = None,
+        ranges: Ranges | None = None,
         on_error: OnError = "raise",
     ) -> EmbeddingResult:
         """Embeds texts; a text that stands several times is sent once.
@@ -233,10 +245,17 @@ class Embedder:
             input_type: The role of the texts. Where the model tells queries from documents, both sides of a search need
                 theirs. None: what the model assumes by itself; `result.input_type` says what that was.
             task: Instead of a role, a task that the model knows: `"clustering"` or `"classification"`.
+            dtype: The type of `result.quantized`, which holds the embeddings in fewer bytes beside
+                `result.embeddings`: `"float16"`, `"int8"`, `"uint8"`, `"binary"` or `"ubinary"`. The embedder's by
+                default; with `"float32"` there is none. The numbers are made here, whoever the provider is.
+            ranges: For int8 and uint8, what their codes stand for; the embedder's by default. Without any, they are
+                found with these texts, of which 100 different ones are needed then; `result.quantized.ranges` has
+                them, for the calls to come.
             on_error: What to do where the provider has refused some texts, or failed for them for good. With `"raise"`
                 that is an error, whose `partial` holds the others; a failure that is no text's own ends the call at
                 once. With `"return"` the result has all that could be had: `result.errors` names the others, and their
-                rows are NaN. Where nothing could be had, it is an error in any case.
+                rows are NaN. Where nothing could be had, it is an error in any case. A `dtype` but float32 has no NaN,
+                and takes `"raise"` only.
 
         Returns:
             The result; `result.embeddings` is (n, d) float32, in the order of `texts`: unit rows, or NaN where
@@ -248,9 +267,10 @@ class Embedder:
             DimensionsOutOfRangeError: If `dimensions` is no width of the model.
             ProviderError: If the provider failed or refused for good; `index` where that is about one text.
             DriftError: If the canary says that the model is no longer what it was.
-            ConfigurationError: If the embedder is closed, or the model has no such role or task.
+            ConfigurationError: If the embedder is closed, the model has no such role or task, or `dtype` and `ranges`
+                do not fit each other, the width or the texts.
         """
-        return self._engine.run(self._plan(texts, dimensions, input_type, task, on_error))
+        return self._engine.run(self._plan(texts, dimensions, input_type, task, on_error, dtype, ranges))
 
     @discreet
     def embed_documents(self, texts: Iterable[str]) -> NDArray[np.float32]:
@@ -262,7 +282,7 @@ class Embedder:
         Raises:
             MRLError: As `embed`.
         """
-        return self.embed(texts, input_type="document").embeddings
+        return self.embed(texts, input_type="document", dtype="float32").embeddings
 
     @discreet
     def embed_query(self, text: str) -> NDArray[np.float32]:
@@ -288,6 +308,8 @@ class Embedder:
         dimensions: Dimensions = None,
         input_type: InputType | None = None,
         task: Task | None = None,
+        dtype: DType | None = None,
+        ranges: Ranges | None = None,
         on_error: OnError = "raise",
         chunk_size: int = 1024,
         ordered: bool = True,
@@ -304,6 +326,8 @@ class Embedder:
             dimensions: As for `embed`.
             input_type: As for `embed`.
             task: As for `embed`.
+            dtype: As for `embed`.
+            ranges: As for `embed`; int8 and uint8 need them here.
             on_error: As for `embed`, chunk by chunk. With `"raise"` the chunks before the failure come first, then the
                 error, whose `partial` is of its own chunk, and the stream is over. With `"return"` a chunk comes even
                 if each of its texts was refused; a failure that is no text's own, such as a server that is down, ends
@@ -322,10 +346,10 @@ class Embedder:
                 the rest comes from the iterator.
             MissingExtraError: If a bar is wanted and `rich` is not installed.
         """
-        call = self._plan((), dimensions, input_type, task, on_error)
         from mrlclient.chunk import order
         from mrlclient.stream import Chunks
 
+        call = self._plan((), dimensions, input_type, task, on_error, dtype, ranges)
         wanted = order(
             self._engine, call, self._check_open, texts, chunk_size=chunk_size, ordered=ordered, progress=progress
         )
@@ -339,6 +363,8 @@ class Embedder:
         dimensions: Dimensions = None,
         input_type: InputType | None = None,
         task: Task | None = None,
+        dtype: DType | None = None,
+        ranges: Ranges | None = None,
         on_error: OnError = "raise",
     ) -> EmbeddingResult:
         """`embed` for the running event loop, asyncio's or trio's: the same arguments and the same result.
@@ -346,7 +372,7 @@ class Embedder:
         Raises:
             MRLError: As `embed`.
         """
-        return await self._engine.arun(self._plan(texts, dimensions, input_type, task, on_error))
+        return await self._engine.arun(self._plan(texts, dimensions, input_type, task, on_error, dtype, ranges))
 
     @discreet
     async def aembed_documents(self, texts: Iterable[str]) -> NDArray[np.float32]:
@@ -355,7 +381,7 @@ class Embedder:
         Raises:
             MRLError: As `embed`.
         """
-        return (await self.aembed(texts, input_type="document")).embeddings
+        return (await self.aembed(texts, input_type="document", dtype="float32")).embeddings
 
     @discreet
     async def aembed_query(self, text: str) -> NDArray[np.float32]:
@@ -378,6 +404,8 @@ class Embedder:
         dimensions: Dimensions = None,
         input_type: InputType | None = None,
         task: Task | None = None,
+        dtype: DType | None = None,
+        ranges: Ranges | None = None,
         on_error: OnError = "raise",
         chunk_size: int = 1024,
         ordered: bool = True,
@@ -391,10 +419,10 @@ class Embedder:
         Raises:
             MRLError: As `embed_iter`.
         """
-        call = self._plan((), dimensions, input_type, task, on_error)
         from mrlclient.chunk import order
         from mrlclient.stream import AsyncChunks
 
+        call = self._plan((), dimensions, input_type, task, on_error, dtype, ranges)
         wanted = order(
             self._engine, call, self._check_open, texts, chunk_size=chunk_size, ordered=ordered, progress=progress
         )
@@ -494,10 +522,14 @@ class Embedder:
         input_type: InputType | None,
         task: Task | None,
         on_error: OnError,
+        dtype: DType | None = "float32",
+        ranges: Ranges | None = None,
     ) -> Call:
         self._check_open()
         wiring.check_choice("on_error", on_error, _ON_ERROR)
-        return self._engine.plan(texts, dimensions, input_type, task, on_error)
+        output = self._output.override(dtype, ranges)
+        output.check_errors(on_error)
+        return self._engine.plan(texts, dimensions, input_type, task, on_error, output)
 
 
 def _watch(canary: Canary, policy: Policy) -> Watch:

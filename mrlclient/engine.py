@@ -18,6 +18,7 @@ from mrlclient.errors import ServerBehaviorWarning
 from mrlclient.flow import embed
 from mrlclient.models import InputType, Task
 from mrlclient.operations import Flow, Policy, Speaker
+from mrlclient.output_type import FLOATS, OutputType
 from mrlclient.packing import Packing
 from mrlclient.plan import make_plan, role_of
 from mrlclient.quick import QuickLook
@@ -73,12 +74,14 @@ class Engine:
         input_type: InputType | None,
         task: Task | None,
         on_error: OnError,
+        output: OutputType = FLOATS,
     ) -> Call:
         """A call, planned; nothing has been sent yet."""
         route = self.queries if input_type == "query" else self.documents
         main, widths = route.main.provider, self.widths
         if dimensions is not None:
             widths = widths_of([each.provider.spec for each in route.endpoints], dimensions, self.policy.on_narrow)
+        output.check(widths[0])
         resolution, packing = self._shared_by(route, widths[0], input_type, task)
         plan = make_plan(
             main.spec,
@@ -89,7 +92,7 @@ class Engine:
             task=task,
             truncate_input=self.truncate_input,
         )
-        return Call(plan, route, self.policy, on_error)
+        return Call(plan, route, self.policy, on_error, output=output)
 
     def _shared_by(
         self, route: Route, width: int, input_type: InputType | None, task: Task | None
@@ -122,11 +125,13 @@ class Engine:
 
     def run(self, call: Call, first: First | None = None) -> EmbeddingResult:
         """Runs a call in this thread; `first` is its first look into the cache, where that has been taken."""
-        return _told(self.perform(call, SyncDriver(), first))
+        call.output.check_texts(len(call.plan.texts))
+        return call.output.added_to(_told(self.perform(call, SyncDriver(), first)))
 
     async def arun(self, call: Call, first: First | None = None) -> EmbeddingResult:
         """As `run`, in the running event loop."""
-        return _told(await self.aperform(call, AsyncDriver(), first))
+        call.output.check_texts(len(call.plan.texts))
+        return call.output.added_to(_told(await self.aperform(call, AsyncDriver(), first)))
 
     def perform(self, call: Call, driver: SyncDriver, first: First | None = None) -> EmbeddingResult:
         """Runs a call, and warns of nothing."""

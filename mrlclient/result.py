@@ -17,6 +17,8 @@ from mrlclient.vectors import truncate_dimensions, unusable_rows
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
+    from mrlclient.quantize import Quantized
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -57,6 +59,8 @@ class EmbeddingResult:
             call was told to return what it could (`on_error="return"`), or this is the `partial` of an error.
         spec: The model that was asked for; another of its space may have answered.
         on_narrow: What `at` does about a width narrower than the authors evaluated.
+        quantized: The same embeddings in fewer bytes, where the call asked for another `dtype` than float32: their
+            codes, and what those stand for.
     """
 
     embeddings: NDArray[np.float32]
@@ -69,6 +73,7 @@ class EmbeddingResult:
     answered_by: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[int, MRLError] = field(default_factory=dict)
     on_narrow: OnNarrow = "warn"
+    quantized: Quantized | None = None
 
     @property
     def dimensions(self) -> int:
@@ -131,6 +136,7 @@ class EmbeddingResult:
         return (
             f"EmbeddingResult({len(self)} × {self.dimensions}, model={self.spec.address!r}, "
             f"reduction={self.reduction!r}, input_type={self.input_type!r}, usage={self.usage}"
+            + (f", quantized={self.quantized.dtype}" if self.quantized is not None else "")
             + (f", errors={len(self.errors)})" if self.errors else ")")
         )
 

@@ -16,6 +16,7 @@ from mrlclient._usearch import check_index, look_up
 from mrlclient.dimensions import check_width
 from mrlclient.errors import ConfigurationError, IncompatibleSpaceError
 from mrlclient.models import Recipe
+from mrlclient.quantize import Quantized, quantize, scores
 from mrlclient.result import EmbeddingResult, check_narrow
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Funnel:
     Args:
         matrix: (n, D) float32 or float16, unit rows, in any memory layout; a `numpy.memmap` is read where it is needed.
             Or a result of `Embedder.embed`, which also knows whether its model may be cut, and its space.
-        shortlist_dimensions: The width of the first stage, 1 to D.
+        shortlist_dimensions: The width of the first stage, 1 to D; that of `quantized` or 64 by default.
         depth: Rows on the shortlist of each query. Where the matrix has no more, all are scored at the full width.
         recipe: How the model's vectors are cut, as in `ModelSpec.recipe`. Vectors of an `Embedder` take the default,
             because those of a model that has to be centred have been: any prefix of them is an embedding. Take
@@ -60,6 +61,9 @@ class Funnel:
             library gave them, and D is its full width; the scores remain those of the vectors as they are.
         index: A usearch index of the rows' prefixes, each under the number of its row, to draw up the shortlist with.
             No prefix is then kept here, and rows are read and checked only when they are on a shortlist.
+        quantized: The rows in fewer bytes, to draw up the shortlist with, at their full width or cut to another:
+            `mrlclient.quantize`, or `result.quantized`. As with an index, rows are then read only when they are on a
+            shortlist. Queries are quantised too where the rows are binary.
 
     Raises:
         ConfigurationError: If any of these cannot be used; the message says which row or width, and what to do.
@@ -72,16 +76,19 @@ class Funnel:
         self,
         matrix: NDArray[np.floating[Any]] | EmbeddingResult,
         *,
-        shortlist_dimensions: int = 64,
+        shortlist_dimensions: int | None = None,
         depth: int = 200,
         recipe: Recipe = "slice_l2",
         index: Index | None = None,
+        quantized: Quantized | None = None,
     ) -> None:
         self._space = matrix.space if isinstance(matrix, EmbeddingResult) else None
         self._matrix = floats(matrix, "matrix")
         if self._matrix.ndim != 2:
             raise ConfigurationError(f"matrix has the shape {self._matrix.shape}. It must be (n, D): a row for each.")
         self.dimensions = self._matrix.shape[1]
+        if shortlist_dimensions is None:
+            shortlist_dimensions = 64 if quantized is None else quantized.dimensions
         self.shortlist_dimensions = positive(shortlist_dimensions, "shortlist_dimensions")
         if self.shortlist_dimensions > self.dimensions:
             raise ConfigurationError(
@@ -93,12 +100,14 @@ class Funnel:
         self._center = recipe == "center_slice_l2"
         if self._center and self._space is not None:
             raise ConfigurationError("The rows of an EmbeddingResult are centered where they have to be. Omit recipe.")
-        self._index = index
+        self._index, self._quantized = index, quantized
         self._prefixes: NDArray[np.float32] | None = None
         if isinstance(matrix, EmbeddingResult):
             check_width(matrix.spec, self.shortlist_dimensions)
             check_narrow(matrix.spec, self.shortlist_dimensions, matrix.on_narrow)
-        if index is None:
+        if quantized is not None:
+            self._check_quantized(quantized)
+        elif index is None:
             self._prefixes = self._cut(self._matrix, "matrix")
         else:
             check_index(index, self._matrix, self.shortlist_dimensions, center=self._center)
@@ -134,9 +143,9 @@ class Funnel:
         k = min(k, len(self))
         hits = Hits(np.empty((len(asked), k), dtype=np.intp), np.empty((len(asked), k), dtype=np.float32))
         for row, near in enumerate(self._shortlists(asked)):
-            scores = self._scores(asked[row], near)
-            best = np.argsort(-scores, kind="stable")[:k]
-            hits.indices[row], hits.scores[row] = near[best], scores[best]
+            scored = self._scores(asked[row], near)
+            best = np.argsort(-scored, kind="stable")[:k]
+            hits.indices[row], hits.scores[row] = near[best], scored[best]
         return hits
 
     def __len__(self) -> int:
@@ -145,8 +154,19 @@ class Funnel:
     def __repr__(self) -> str:
         return (
             f"Funnel({len(self)} × {self.dimensions}, shortlist_dimensions={self.shortlist_dimensions}, "
-            f"depth={self.depth}{'' if self._index is None else ', over an index'})"
+            f"depth={self.depth}{'' if self._index is None else ', over an index'}"
+            f"{'' if self._quantized is None else f', quantized={self._quantized.dtype}'})"
         )
+
+    def _check_quantized(self, quantized: Quantized) -> None:
+        """Refuses codes that are not of the matrix's rows."""
+        if self._index is not None:
+            raise ConfigurationError("index and quantized both draw up the shortlist. Give one of them.")
+        if (len(quantized), quantized.dimensions) != (len(self), self.shortlist_dimensions):
+            raise ConfigurationError(
+                f"quantized has {len(quantized)} rows of {quantized.dimensions} dimensions, where the matrix has "
+                f"{len(self)} and shortlist_dimensions={self.shortlist_dimensions}. Quantize the matrix's own rows."
+            )
 
     def _cut(self, vectors: NDArray[Any], what: str) -> NDArray[np.float32]:
         return cut_unit_rows(vectors, self.shortlist_dimensions, what, center=self._center)
@@ -156,23 +176,32 @@ class Funnel:
         prefixes = self._cut(queries, "queries")
         if len(self) <= self.depth:
             yield from [np.arange(len(self))] * len(queries)
-        elif self._prefixes is None:
+        elif self._index is not None:
             yield from (look_up(self._index, prefix, self.depth) for prefix in prefixes)
         else:
             step = max(_SCORES // len(self), 1)
             for start in range(0, len(queries), step):
-                yield from np.sort(top_k(prefixes[start : start + step] @ self._prefixes.T, self.depth), axis=1)
+                yield from np.sort(top_k(self._coarse(prefixes[start : start + step]), self.depth), axis=1)
+
+    def _coarse(self, prefixes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The scores of all rows by which those on the shortlist are found."""
+        if self._quantized is None:
+            assert self._prefixes is not None, "there is nothing else to draw up a shortlist with"
+            return np.asarray(prefixes @ self._prefixes.T)
+        if self._quantized.dtype in ("binary", "ubinary"):
+            return scores(quantize(prefixes, "ubinary"), self._quantized)
+        return scores(prefixes, self._quantized)
 
     def _scores(self, query: NDArray[np.float32], near: NDArray[np.intp]) -> NDArray[np.float32]:
         """The dot products of some rows with a query. Equal rows have equal ones, which a matrix product may break."""
-        scores = np.empty(len(near), dtype=np.float32)
+        scored = np.empty(len(near), dtype=np.float32)
         step = max(BLOCK // self.dimensions, 1)
         for start in range(0, len(near), step):
             rows = self._matrix[near[start : start + step]].astype(np.float32, copy=False)
             if self._prefixes is None:
                 check_unit(rows, "matrix", near[start : start + step])
-            np.vecdot(rows, query, out=scores[start : start + step])
-        return scores
+            np.vecdot(rows, query, out=scored[start : start + step])
+        return scored
 
 
 def funnel(

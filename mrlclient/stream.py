@@ -71,7 +71,7 @@ class _Stream:
                 warn_user(note, ServerBehaviorWarning)
         self._texts_given += len(outcome.texts)
         self._order.progress.tell(self._texts_given)
-        return outcome
+        return self._order.finished(outcome)
 
     def _land(self, number: int, outcome: Chunk | BaseException) -> None:
         self._landed[number] = outcome

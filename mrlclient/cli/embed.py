@@ -170,7 +170,7 @@ def embed(
     # The output comes before the request: a path that cannot be written to is told before anything is paid for.
     with embedder, opened(output) as stream:
         try:
-            result = embedder.embed(given.texts, dimensions=asked, input_type=input_type, task=task)
+            result = embedder.embed(given.texts, dimensions=asked, input_type=input_type, task=task, dtype="float32")
         except InputError as error:
             raise given.placed(error) from None
         write(result, widths or embedder.widths, chosen, stream)

@@ -200,7 +200,8 @@ def _of_another_model(values: Mapping[str, Any], model: str) -> list[str]:
         settings = ["spec", *own.model_settings]
     else:
         settings = ["spec", *tables.kinds_of(own)]
-    return [name for name in values if name in settings and name != "model"]
+    # Which numbers a code stands for is a model's too.
+    return [name for name in values if name in (*settings, "ranges") and name != "model"]
 
 
 def _canonical(address: object) -> object:

@@ -21,7 +21,9 @@ from mrlclient.dimensions import OnNarrow
 from mrlclient.errors import ConfigurationError, DimensionsError, MissingCredentialsError, MRLError
 from mrlclient.limits import Limits
 from mrlclient.models import ModelSpec, catalogue, split_address
+from mrlclient.output_type import OutputType
 from mrlclient.providers.base import Provider
+from mrlclient.quantize import Ranges
 
 T = TypeVar("T")
 
@@ -85,6 +87,9 @@ class Reader:
             arguments["limits"] = self._limits(arguments["limits"], (*at, "limits"))
         if "canary" in arguments:
             arguments["canary"] = self._canary(arguments["canary"], (*at, "canary"))
+        if "ranges" in arguments:
+            table = self.checked(tables.kinds_of(Ranges), arguments["ranges"], (*at, "ranges"))
+            arguments["ranges"] = self._made(Ranges, table, (*at, "ranges"))
         if "cache" in arguments:
             arguments["cache"] = self._made(self._cache, {"cache": arguments["cache"]}, at)
         bounds = {name: good[name] for name in _BOUNDS if name in good}
@@ -121,6 +126,11 @@ class Reader:
             self.tell((*at, "dimensions"), str(error), error)
         except MRLError as error:
             self.tell(at, str(error), error)
+        else:
+            try:
+                OutputType(arguments.get("dtype", "float32"), arguments.get("ranges")).check(self.widths[0])
+            except MRLError as error:
+                self.tell((*at, "ranges" if "ranges" in arguments else "dtype"), str(error), error)
 
     def _any_model(self, value: str | Mapping[str, Any], at: Place) -> ModelSpec | Provider | None:
         table = {"model": value} if isinstance(value, str) else value

@@ -12,6 +12,7 @@ from mrlclient.canary import Canary
 from mrlclient.config import tables
 from mrlclient.limits import Limits
 from mrlclient.models import ModelSpec, catalogue
+from mrlclient.quantize import Ranges
 
 #: An entry of a docstring's section, without its end.
 _ENTRY = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
@@ -33,6 +34,7 @@ def schema(embedder: Callable[..., object]) -> dict[str, Any]:
     refined: dict[str, dict[str, Any]] = {
         "limits": {"$ref": "#/$defs/limits"},
         "canary": {"$ref": "#/$defs/canary"},
+        "ranges": {"$ref": "#/$defs/ranges"},
         "query_model": {"$ref": "#/$defs/model"},
         "endpoints": {"type": "array", "items": {"$ref": "#/$defs/model"}},
         "fallback": {"type": "array", "items": {"$ref": "#/$defs/model"}},
@@ -65,6 +67,7 @@ def schema(embedder: Callable[..., object]) -> dict[str, Any]:
             "spec": spec,
             "limits": _table(tables.limits_kinds(), Limits),
             "canary": _table(tables.canary_kinds(), Canary),
+            "ranges": _table(tables.kinds_of(Ranges), Ranges),
         },
     }
 

@@ -24,6 +24,7 @@ from mrlclient.dimensions import OnNarrow
 from mrlclient.limits import Limits
 from mrlclient.models import ModelSpec
 from mrlclient.providers.base import Provider
+from mrlclient.quantize import DType
 
 #: A key's name -> its type.
 Kinds = Mapping[str, Any]
@@ -44,6 +45,8 @@ EMBEDDER: Kinds = {
     "fallback": list[ModelValue],
     "limits": dict[str, Any],
     "canary": dict[str, Any],
+    "dtype": DType,
+    "ranges": dict[str, Any],
     "max_attempts": int,
     "max_concurrency": int,
     "deadline": float,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from inspect import Parameter, signature
 from typing import Any
 
@@ -47,6 +47,8 @@ def values_of(arguments: Mapping[str, Any], parameters: Mapping[str, Parameter])
             values |= {name: written} if (written := _limits(value)) else {}
         elif name == "canary":
             values[name] = _canary(value)
+        elif name == "ranges":
+            values[name] = asdict(value)
         elif name == "dimensions":
             values[name] = value if isinstance(value, int) else list(value)
         else:

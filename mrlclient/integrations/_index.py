@@ -88,7 +88,9 @@ class Index:
         Raises:
             MRLError: As `embedder` and `Embedder.embed`.
         """
-        return list(self.embedder.embed(texts, dimensions=self.dimensions, input_type=input_type).embeddings)
+        return list(
+            self.embedder.embed(texts, dimensions=self.dimensions, input_type=input_type, dtype="float32").embeddings
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Index, (self._model, self._dimensions, self._contract)

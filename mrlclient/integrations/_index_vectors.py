@@ -89,7 +89,11 @@ class IndexVectors:
             MRLError: As `Embedder.embed_iter`.
         """
         return self.embedder.embed_iter(
-            texts, dimensions=self.dimensions, input_type=self.contract.input_type, chunk_size=batch_size
+            texts,
+            dimensions=self.dimensions,
+            input_type=self.contract.input_type,
+            chunk_size=batch_size,
+            dtype="float32",
         )
 
     @discreet
@@ -100,7 +104,11 @@ class IndexVectors:
             MRLError: As `batches`.
         """
         return self.embedder.aembed_iter(
-            texts, dimensions=self.dimensions, input_type=self.contract.input_type, chunk_size=batch_size
+            texts,
+            dimensions=self.dimensions,
+            input_type=self.contract.input_type,
+            chunk_size=batch_size,
+            dtype="float32",
         )
 
     @discreet
@@ -115,7 +123,7 @@ class IndexVectors:
         """
         if self.embedder.dimensions == self.dimensions:
             return self.embedder.embed_query(text)
-        return self.embedder.embed([text], dimensions=self.dimensions, input_type="query")[0]
+        return self.embedder.embed([text], dimensions=self.dimensions, input_type="query", dtype="float32")[0]
 
     @discreet
     async def aquery(self, text: str) -> NDArray[np.float32]:
@@ -126,7 +134,7 @@ class IndexVectors:
         """
         if self.embedder.dimensions == self.dimensions:
             return await self.embedder.aembed_query(text)
-        return (await self.embedder.aembed([text], dimensions=self.dimensions, input_type="query"))[0]
+        return (await self.embedder.aembed([text], dimensions=self.dimensions, input_type="query", dtype="float32"))[0]
 
     def fit(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Vectors of the index's model that are there already, ready to be inserted.

@@ -68,12 +68,12 @@ class MRLEmbedder(Embedder):  # type: ignore[misc]
     ) -> NDArray[np.float32]:
         _check_options(batch_size, caching, kwargs)
         texts = [inputs] if isinstance(inputs, str) else inputs
-        rows = (await self.embedder.aembed(texts, input_type=self._input_type)).embeddings
+        rows = (await self.embedder.aembed(texts, input_type=self._input_type, dtype="float32")).embeddings
         return rows[0] if isinstance(inputs, str) else rows
 
     @discreet
     def _rows(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self.embedder.embed(texts, input_type=self._input_type).embeddings
+        return self.embedder.embed(texts, input_type=self._input_type, dtype="float32").embeddings
 
     def __repr__(self) -> str:
         return f"MRLEmbedder({self.embedder!r}, input_type={self._input_type!r})"

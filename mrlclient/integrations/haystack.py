@@ -148,14 +148,14 @@ class MRLTextEmbedder(_Component):
         Raises:
             MRLError: As `Embedder.embed`. A pipeline raises its own error from it.
         """
-        result = self._warm().embed([self._text(text)], input_type="query")
+        result = self._warm().embed([self._text(text)], input_type="query", dtype="float32")
         return {"embedding": result[0].tolist(), "meta": _meta(result)}
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])  # type: ignore[untyped-decorator]
     @discreet
     async def run_async(self, text: str) -> dict[str, Any]:
         """`run` for the running event loop."""
-        result = await self._warm().aembed([self._text(text)], input_type="query")
+        result = await self._warm().aembed([self._text(text)], input_type="query", dtype="float32")
         return {"embedding": result[0].tolist(), "meta": _meta(result)}
 
     def _text(self, text: str) -> str:
@@ -227,14 +227,14 @@ class MRLDocumentEmbedder(_Component):
             InputError: If a document has neither content nor one of the meta fields; `index` says which.
             MRLError: As `Embedder.embed`. A pipeline raises its own error from it.
         """
-        result = self._warm().embed(self._texts(documents), input_type="document")
+        result = self._warm().embed(self._texts(documents), input_type="document", dtype="float32")
         return {"documents": _embedded(documents, result), "meta": _meta(result)}
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])  # type: ignore[untyped-decorator]
     @discreet
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
         """`run` for the running event loop."""
-        result = await self._warm().aembed(self._texts(documents), input_type="document")
+        result = await self._warm().aembed(self._texts(documents), input_type="document", dtype="float32")
         return {"documents": _embedded(documents, result), "meta": _meta(result)}
 
     def _texts(self, documents: list[Document]) -> list[str]:

@@ -130,7 +130,9 @@ class _Embeddings(Embeddings):
         lost = {"user": user, "extra_headers": extra_headers, "extra_query": extra_query, "timeout": timeout}
         with translated():
             call = self._calls.read(input, model, dimensions, encoding_format, extra_body, lost)
-            result = call.embedder.embed(call.texts, dimensions=call.dimensions, input_type=call.input_type)
+            result = call.embedder.embed(
+                call.texts, dimensions=call.dimensions, input_type=call.input_type, dtype="float32"
+            )
         return as_response(result, call.as_base64)
 
 
@@ -156,7 +158,9 @@ class _AsyncEmbeddings(AsyncEmbeddings):
         lost = {"user": user, "extra_headers": extra_headers, "extra_query": extra_query, "timeout": timeout}
         with translated():
             call = self._calls.read(input, model, dimensions, encoding_format, extra_body, lost)
-            result = await call.embedder.aembed(call.texts, dimensions=call.dimensions, input_type=call.input_type)
+            result = await call.embedder.aembed(
+                call.texts, dimensions=call.dimensions, input_type=call.input_type, dtype="float32"
+            )
         return as_response(result, call.as_base64)
 
 

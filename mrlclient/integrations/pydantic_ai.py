@@ -70,7 +70,9 @@ class MRLEmbeddingModel(EmbeddingModel):  # type: ignore[misc]
             check_allow_model_requests()
         texts, wanted = self.prepare_embed(inputs, settings)
         self._check_settings(wanted)
-        result = await self.embedder.aembed(texts, input_type=input_type, dimensions=wanted.get("dimensions"))
+        result = await self.embedder.aembed(
+            texts, input_type=input_type, dimensions=wanted.get("dimensions"), dtype="float32"
+        )
         return EmbeddingResult(
             result.embeddings.tolist(),
             inputs=texts,

@@ -283,6 +283,21 @@ def test_paths_are_relative_to_the_file(write, monkeypatch, tmp_path):
     assert Embedder.from_config(path, "c").to_dict()["cache"] == "memory:"
 
 
+def test_ranges_of_another_model_are_left_out(write, keys, monkeypatch):
+    path = write(
+        '[profiles.a]\nmodel = "openai:text-embedding-3-small"\ndimensions = 512\ndtype = "int8"\n'
+        "ranges = { limit = 0.25, dimensions = 512 }\n"
+    )
+    assert Embedder.from_config().to_dict()["ranges"] == {"limit": 0.25, "dimensions": 512}
+    monkeypatch.setenv("MRLCLIENT_MODEL", LARGE)
+    values = Embedder.from_config().to_dict()
+    assert (values["dtype"], "ranges" in values) == ("int8", False)
+    monkeypatch.delenv("MRLCLIENT_MODEL")
+    monkeypatch.setenv("MRLCLIENT_DIMENSIONS", "1024")
+    with pytest.raises(ConfigurationError, match=rf"{path.name}:5: These ranges were calibrated at 512"):
+        Embedder.from_config()
+
+
 def test_a_declared_model_is_named_by_its_address(write, keys, emulator):
     write(
         '[models."openai:mine"]\nnative_dimensions = 1536\nmatryoshka = true\nserver_dimensions = "any"\n'

@@ -71,6 +71,8 @@ PROFILES = {
     },
     "limits, none": {"model": SMALL, "limits": {"requests_per_minute": "inf", "tokens_per_minute": "inf"}},
     "canary": {"model": WORDS, "canary": {"path": "HERE/canary.json", "every": 60.0, "threshold": 0.99}},
+    "dtype": {"model": WORDS, "dtype": "ubinary"},
+    "ranges": {"model": WORDS, "dtype": "int8", "ranges": {"limit": 0.25, "dimensions": 256}},
     "max_attempts": {"model": WORDS, "max_attempts": 2},
     "max_concurrency": {"model": WORDS, "max_concurrency": 7},
     "deadline": {"model": WORDS, "deadline": 9.5},
@@ -219,6 +221,11 @@ def test_any_profile_is_written_as_it_was_read(values):
     limits = written.pop("limits", {})
     assert all(values[key] == value for key, value in written.items())
     assert limits.items() <= values.get("limits", {}).items()
+
+
+def test_bits_need_whole_bytes():
+    with pytest.raises(DimensionsOutOfRangeError, match="no multiple of 8: take 96 or 104"):
+        Embedder.from_dict({"model": WORDS, "dimensions": 100, "dtype": "binary"})
 
 
 def test_what_was_made_in_code_is_written(keys, tmp_path, monkeypatch):
@@ -385,6 +392,21 @@ REFUSED = {
     "limits, a key": ({"model": WORDS, "limits": {"rpm": 1}}, "limits.rpm: there is no such key"),
     "limits, no table": ({"model": WORDS, "limits": 7}, "limits: must be a table"),
     "canary": ({"model": WORDS, "canary": {"path": "x", "threshold": 2}}, "threshold must be a cosine"),
+    "dtype": ({"model": WORDS, "dtype": "int4"}, "dtype: must be 'float32', 'float16', 'int8'"),
+    "ranges": (
+        {"model": WORDS, "dtype": "int8", "ranges": {"limit": 0, "dimensions": 256}},
+        "limit must be a positive",
+    ),
+    "ranges, no table": ({"model": WORDS, "dtype": "int8", "ranges": 0.25}, "ranges: must be a table"),
+    "ranges without a width": ({"model": WORDS, "dtype": "int8", "ranges": {"limit": 1.0}}, "dimensions: is missing"),
+    "ranges of another width": (
+        {"model": WORDS, "dimensions": 64, "dtype": "int8", "ranges": {"limit": 0.25, "dimensions": 256}},
+        "calibrated at 256 dimensions, and the vectors have 64",
+    ),
+    "ranges of no type": (
+        {"model": WORDS, "ranges": {"limit": 0.25, "dimensions": 256}},
+        "float32 has no ranges",
+    ),
     "canary without a path": ({"model": WORDS, "canary": {}}, "canary.path: is missing"),
     "spec": ({"model": "openai:x", "spec": {"native_dimensions": 0, "matryoshka": True}}, "native_dimensions must be"),
     "spec, a key": ({"model": "openai:x", "spec": {"native": 3}}, "spec.native: there is no such key"),

@@ -9,7 +9,7 @@ from typing import Any
 import mrlclient
 import mrlclient.errors
 import mrlclient.models
-from mrlclient import MRLError, call, dimensions, embedder, wiring
+from mrlclient import MRLError, call, dimensions, embedder, quantize, wiring
 
 _ORDER = [
     "Embedder",
@@ -52,6 +52,7 @@ def api() -> str:
 def _types() -> list[str]:
     types = {"Dimensions": dimensions.Dimensions, "Reduction": dimensions.Reduction, "OnNarrow": dimensions.OnNarrow}
     types |= {"InputType": mrlclient.models.InputType, "Task": mrlclient.models.Task, "Recipe": mrlclient.models.Recipe}
+    types |= {"DType": quantize.DType}
     types |= {"Model": wiring.Model, "Fetch": embedder.Fetch, "OnError": call.OnError, "Scope": mrlclient.errors.Scope}
     return [f"- `{name}`: `{_MODULE.sub('', str(kind))}`" for name, kind in types.items()]
 
