@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from mrlclient._codes import SCALED, DType, check_dtype, code_width
 from mrlclient._ranges import MIN_SAMPLE, Ranges, calibrate, check_ranges
 from mrlclient.errors import ConfigurationError
-from mrlclient.quantize import quantize
 
 if TYPE_CHECKING:
     from mrlclient.result import EmbeddingResult
@@ -90,6 +89,9 @@ class OutputType:
         """
         if self.dtype == "float32":
             return result
+        # Imported here: a process that takes floats does without it.
+        from mrlclient.quantize import quantize
+
         try:
             ranges = calibrate(result.embeddings) if self.needs_ranges else self.ranges
             return replace(result, quantized=quantize(result.embeddings, self.dtype, ranges))
