@@ -26,7 +26,6 @@ from mrlclient.limits import Limits
 from mrlclient.models import InputType, ModelSpec, Task
 from mrlclient.operations import Policy
 from mrlclient.output_type import OutputType
-from mrlclient.quantize import DType, Ranges
 from mrlclient.result import EmbeddingResult
 from mrlclient.retry import RetryPolicy
 from mrlclient.wiring import Model
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from mrlclient.canary import Canary
     from mrlclient.chunk import Chunk
     from mrlclient.contract import IndexContract
+    from mrlclient.quantize import DType, Ranges
     from mrlclient.watch import Watch
 
 # What not every process needs is imported where it is used: streams, canaries, contracts.
