@@ -133,8 +133,11 @@ def sweep(
             stack.enter_context(each) for each in _embedders(model or [], profile or [], _cache(cache, no_cache))
         ]
         files = {file: stack.enter_context(opened(file)) for file in (json_file, html_file) if file is not None}
-        models = " and ".join(each.model for each in embedders)
-        _say(f"{len(data.documents):,} documents and {len(data.queries):,} queries, embedded once with {models}.")
+        watched = sys.stderr is not None and sys.stderr.isatty()
+        if watched:
+            models = " and ".join(each.model for each in embedders)
+            counted = f"{len(data.documents):,} documents and {len(data.queries):,} queries"
+            print(f"{counted}, to be embedded once with {models}.", file=sys.stderr)
         outcome = measure(
             embedders,
             data,
@@ -144,7 +147,7 @@ def sweep(
             tolerance=tolerance,
             confidence=confidence,
             group_by=group_by,
-            progress=sys.stderr is not None and sys.stderr.isatty(),
+            progress=watched,
         )
         if json_file is not None:
             json.dump(outcome.to_dict(), files[json_file], indent=1, ensure_ascii=False)
@@ -220,8 +223,3 @@ def _widths(value: str | None) -> list[int] | None:
     if not re.fullmatch(r" *[0-9]{1,9} *(, *[0-9]{1,9} *)*", value):
         raise ConfigurationError("--widths takes whole numbers with commas between them, such as 64,256.")
     return [int(part) for part in value.split(",")]
-
-
-def _say(line: str) -> None:
-    if sys.stderr is not None:
-        print(line, file=sys.stderr)
