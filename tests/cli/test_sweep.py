@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
     folder = tmp_path / "data"
     (folder / "qrels").mkdir(parents=True)
     pairs = [(a, b) for a in WORDS for b in WORDS if a != b]
-    documents = [{"_id": f"d{i}", "text": f"All about a {a} and a {b}."} for i, (a, b) in enumerate(pairs)]
+    documents = [{"_id": f"d{i}", "text": f"All about a {a} and a {b}, the {b}."} for i, (a, b) in enumerate(pairs)]
     queries = [
         {"_id": f"q{i}", "text": f"canary: which {a}, which {b}?", "metadata": {"lang": "en" if i % 2 else "de"}}
         for i, (a, b) in enumerate(pairs)

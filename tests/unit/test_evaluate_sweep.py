@@ -230,6 +230,15 @@ def test_what_is_left_out_is_told():
             sweep(embedder, data, widths=[12])
 
 
+def test_texts_that_share_their_vectors_cost_no_sweep():
+    rows, data = prepared(200, 60, 16)
+    rows[:200] = rows[np.arange(200) % 50]
+    with Embedder(Prepared(rows)) as embedder:
+        outcome = sweep(embedder, data, dtypes=["int8", "binary"], resamples=1000)
+    assert {point.dtype for point in outcome.models[0].points} == {"float32", "binary"}
+    assert "50 different vectors" in " ".join(outcome.notes)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
