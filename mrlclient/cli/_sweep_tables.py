@@ -51,7 +51,7 @@ def _show_model(outcome: Outcome, model: ModelOutcome, measure: str) -> None:
             f"{point.loss.mean:+.3f}",
             _interval(point.loss),
             f"{point.hurt:.0%}",
-            "–" if point.milliseconds is None else f"{point.milliseconds:.3g}",
+            "–" if point.milliseconds is None else f"{point.milliseconds:.2f}",
             _ENOUGH[point.verdict] + (" ←" if point is model.recommended else ""),
         )
         previous = kind

@@ -34,6 +34,7 @@ CASES = {
     "17_chroma": [([], "refused: The index holds vectors of wordllama:l2-supercat-256, 128 wide")],
     "18_lancedb": [([], "128 wide: Whales are mammals that live in the sea.")],
     "19_funnel": [([], "Whales are mammals that live in the sea.")],
+    "21_sweep": [([], " 256 float32          1024 bytes  +0.000  within")],
     "20_vector_stores": [
         ([], "Whales are mammals that live in the sea."),
         ([], "The index holds vectors of wordllama:l2-supercat-256, 128 wide, but openai:text-embedding-3-small has a"),
