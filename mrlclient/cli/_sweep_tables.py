@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mrlclient.evaluate.outcome import Loss, ModelOutcome, Outcome, Point
 
 _WIDTH = 80
-_ENOUGH = {"within": "yes", "beyond": "no", "undecided": "unclear"}
+_ENOUGH = {"within": "yes", "beyond": "no", "undecided": "open"}
 
 
 def show(outcome: Outcome) -> None:
