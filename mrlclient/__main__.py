@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 for a reader that left early or a fault of ours, 2 for an error that the line on stderr
-        says how to put right, 130 when interrupted.
+        says how to put right, 3 when a sweep has not enough evidence, 130 when interrupted.
     """
     missing = [name for name in ("typer", "rich") if find_spec(name) is None]
     if missing:

@@ -19,6 +19,7 @@ from mrlclient.cli.config import app as config
 from mrlclient.cli.demo import demo
 from mrlclient.cli.embed import embed
 from mrlclient.cli.models import models
+from mrlclient.cli.sweep import sweep
 
 app = typer.Typer(
     name="mrlclient",
@@ -31,6 +32,7 @@ app.command("embed")(embed)
 app.command("models")(models)
 app.add_typer(cache, name="cache")
 app.add_typer(config, name="config")
+app.command("sweep")(sweep)
 app.command("demo")(demo)
 
 
@@ -54,7 +56,8 @@ def _mrlclient(
     """Matryoshka embeddings at any dimension, from any provider.
 
     The exit status is 0 when all went well; 1 when the reader of the output left early, or for a fault in mrlclient; 2
-    for an error that one line on stderr says how to put right; 130 when interrupted.
+    for an error that one line on stderr says how to put right; 3 when a sweep has not enough evidence; 130 when
+    interrupted.
     """
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())

@@ -1,7 +1,24 @@
-"""How well a model searches at each width: a collection that every Python carries, and nDCG."""
+"""How well a model searches: metrics, data with known answers, and which size of the vectors is enough."""
 
+from mrlclient.evaluate._sweep import sweep
 from mrlclient.evaluate.collections import Collection, docstrings
 from mrlclient.evaluate.examples import Example, examples
+from mrlclient.evaluate.loading import SearchData, load
 from mrlclient.evaluate.metrics import mrr, ndcg, overlap, rank, recall
+from mrlclient.evaluate.outcome import Outcome
 
-__all__ = ["Collection", "Example", "docstrings", "examples", "mrr", "ndcg", "overlap", "rank", "recall"]
+__all__ = [
+    "Collection",
+    "Example",
+    "Outcome",
+    "SearchData",
+    "docstrings",
+    "examples",
+    "load",
+    "mrr",
+    "ndcg",
+    "overlap",
+    "rank",
+    "recall",
+    "sweep",
+]

@@ -50,7 +50,7 @@ def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         place = f"{path}:{number}"
         if not line.strip():
             raise InputError(f"{place} is blank. Remove it: each line of a .jsonl file is one object.")
-        problem = None
+        problem, record = None, {}
         try:
             record = json.loads(line, object_pairs_hook=_once)
         except _TwiceError:

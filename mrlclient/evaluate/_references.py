@@ -24,24 +24,27 @@ def reference_scores(
     documents: NDArray[np.float32], queries: NDArray[np.float32], widths: Sequence[int], score: Score, seed: int
 ) -> Iterator[tuple[Literal["pca", "rotation"], int, Scores]]:
     """The scores of a PCA that is fitted on the documents, and of random rotations, at each width."""
-    yield from (("pca", width, score(found)) for width, found in _turned(documents, queries, _pca(documents), widths))
+    axes = _pca(documents)
+    for width in widths:
+        yield "pca", width, score(_turned(documents, queries, axes[:, :width]))
     rng = np.random.default_rng(seed)
     drawn: dict[int, list[Scores]] = {width: [] for width in widths}
     for _ in range(_ROTATIONS):
-        for width, found in _turned(documents, queries, _rotation(documents.shape[1], rng), widths):
-            drawn[width].append(score(found))
+        axes = _rotation(documents.shape[1], rng)
+        for width in widths:
+            drawn[width].append(score(_turned(documents, queries, axes[:, :width])))
     for width, several in drawn.items():
         yield "rotation", width, {name: np.mean([scores[name] for scores in several], axis=0) for name in several[0]}
 
 
 def _turned(
-    documents: NDArray[np.float32], queries: NDArray[np.float32], axes: NDArray[np.float32], widths: Sequence[int]
-) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    documents: NDArray[np.float32], queries: NDArray[np.float32], axes: NDArray[np.float32]
+) -> NDArray[np.intp]:
     """What is found by the first numbers of vectors that were turned."""
-    for width in widths:
-        turned = (rows @ axes[:, :width] for rows in (documents, queries))
-        found, asked = (l2_normalize(rows, out=rows) for rows in turned)
-        yield width, Searcher.of(found, asked, "float32").rank(min(DEPTH, len(documents)))
+    found, asked = documents @ axes, queries @ axes
+    l2_normalize(found, out=found)
+    l2_normalize(asked, out=asked)
+    return Searcher.of(found, asked, "float32").rank(min(DEPTH, len(documents)))
 
 
 def _pca(documents: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -54,8 +57,8 @@ def _pca(documents: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _rotation(width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    axes, _ = np.linalg.qr(rng.standard_normal((width, width)))
-    return axes.astype(np.float32)
+    axes, _ = np.linalg.qr(rng.standard_normal((width, width), dtype=np.float32))
+    return np.asarray(axes)
 
 
 def funnel_scores(

@@ -39,6 +39,7 @@ CASES = {
         ([], "Whales are mammals that live in the sea."),
         ([], "The index holds vectors of wordllama:l2-supercat-256, 128 wide, but openai:text-embedding-3-small has a"),
     ],
+    "21_sweep": [([], " 256 float32          1024 bytes  +0.000  within")],
 }
 
 #: The package that an example is about, where not every environment of the tests has it.

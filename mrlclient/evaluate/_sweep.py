@@ -133,7 +133,7 @@ def sweep(
                 embedded,
                 task.qrels,
                 of_each,
-                task.dtypes,
+                _calibrable(task.dtypes, embedded.documents, task.notes),
                 rescore_depth=rescore_depth if rescore else None,
                 references=references,
                 funnel=funnel,
@@ -238,6 +238,18 @@ def _types(dtypes: Sequence[DType] | None, documents: int, notes: list[str]) -> 
         notes.append(f"int8 was not measured: it takes its range from {MIN_SAMPLE} different documents or more.")
         del chosen["int8"]
     return tuple(chosen)
+
+
+def _calibrable(dtypes: tuple[DType, ...], rows: NDArray[np.float32], notes: list[str]) -> tuple[DType, ...]:
+    """The types without int8 where too many texts have one vector: its range cannot be taken from so few."""
+    distinct: set[bytes] = set()
+    for row in rows:
+        distinct.add(row.tobytes())
+        if len(distinct) == MIN_SAMPLE:
+            return dtypes
+    if any(dtype in SCALED for dtype in dtypes):
+        notes.append(f"int8 was not measured: the documents have {len(distinct)} different vectors, and it takes more.")
+    return tuple(dtype for dtype in dtypes if dtype not in SCALED)
 
 
 def _widths(spec: ModelSpec, widths: Sequence[int] | None, notes: list[str]) -> list[int]:

@@ -1,0 +1,123 @@
+"""A sweep's outcome in the terminal."""
+
+from __future__ import annotations
+
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+import typer
+
+from mrlclient.cli._console import console, table
+
+if TYPE_CHECKING:
+    from mrlclient.evaluate.outcome import Loss, ModelOutcome, Outcome, Point
+
+_WIDTH = 80
+_ENOUGH = {"within": "yes", "beyond": "no", "undecided": "open"}
+
+
+def show(outcome: Outcome) -> None:
+    """Prints what a person decides by."""
+    measure = outcome.data.measure.replace("ndcg", "nDCG")
+    for model in outcome.models:
+        _show_model(outcome, model, measure)
+    if outcome.comparisons:
+        _show_comparisons(outcome, measure)
+    for note in outcome.notes:
+        _say(note)
+
+
+def _show_model(outcome: Outcome, model: ModelOutcome, measure: str) -> None:
+    cost = model.embedding
+    _say(
+        f"{model.address} on {outcome.data.name}: {outcome.data.documents:,} documents, "
+        f"{outcome.data.queries:,} queries."
+        + (f" {cost.tokens:,} tokens" if cost.tokens else "")
+        + (f", {cost.usd:.4f} USD" if cost.usd else "")
+        + ("." if cost.tokens else "")
+        + (f" {cost.cached_texts:,} texts from the cache." if cost.cached_texts else "")
+    )
+    shown = table("type", "width", "bytes", measure, "loss", "95 % interval", "hurt", "ms", "enough")
+    shown.columns[-1].justify = "left"
+    previous = ""
+    for point in model.points:
+        kind = _kind(point)
+        narrow = model.smallest_evaluated is not None and point.dimensions < model.smallest_evaluated
+        shown.add_row(
+            "" if kind == previous else kind,
+            f"{'*' if narrow else ''}{point.dimensions}",
+            f"{point.bytes_per_vector:,}",
+            f"{point.scores[outcome.data.measure]:.3f}",
+            f"{point.loss.mean:+.3f}",
+            _interval(point.loss),
+            f"{point.hurt:.0%}",
+            "–" if point.milliseconds is None else f"{point.milliseconds:.2f}",
+            _ENOUGH[point.verdict] + (" ←" if point is model.recommended else ""),
+        )
+        previous = kind
+    console().print(shown)
+    if any(model.smallest_evaluated and point.dimensions < model.smallest_evaluated for point in model.points):
+        _say(f"* narrower than the model's authors evaluated ({model.smallest_evaluated}).")
+    advice = model.recommendation
+    if advice.kind == "not enough evidence":
+        typer.echo("Not enough evidence.")
+    else:
+        rescored = ", the best rescored with float32" if advice.rescored else ""
+        typer.echo(f"Take {advice.dimensions} dimensions of {advice.dtype}{rescored}.")
+    for reason in advice.reasons:
+        typer.echo(fill(reason, _WIDTH, initial_indent="- ", subsequent_indent="  "))
+    typer.echo()
+    point = model.recommended or model.full
+    if point.groups and point is not model.full:
+        _show_groups(point)
+
+
+def _show_groups(point: Point) -> None:
+    typer.echo(f"By group at {point.dimensions} dimensions of {_kind(point)}:")
+    shown = table("group", "queries", "in full", "loss", "95 % interval", "p", "worse")
+    for group in sorted(point.groups, key=lambda each: -each.loss.mean):
+        shown.add_row(
+            group.name if len(group.name) <= 24 else f"{group.name[:23]}…",
+            f"{group.queries:,}",
+            f"{group.base:.3f}",
+            f"{group.loss.mean:+.3f}",
+            _interval(group.loss),
+            f"{group.p_value:.3f}",
+            "yes" if group.worse else "",
+        )
+    console().print(shown)
+    typer.echo()
+
+
+def _show_comparisons(outcome: Outcome, measure: str) -> None:
+    typer.echo(f"At equal bytes a vector, {measure} of the first less that of the second:")
+    numbers = {model.address: place for place, model in enumerate(outcome.models, start=1)}
+    for address, number in numbers.items():
+        typer.echo(f"  {number}: {address}")
+    shown = table("bytes", "first", "second", "diff", "95 % interval", "p", left=0)
+    for each in outcome.comparisons:
+        sides = []
+        for address, place in ((each.first, each.first_point), (each.second, each.second_point)):
+            point = outcome.models[numbers[address] - 1].points[place]
+            sides.append(f"{numbers[address]}: {point.dimensions} {_kind(point)}")
+        shown.add_row(
+            f"{each.bytes_per_vector:,}",
+            *sides,
+            f"{each.difference.mean:+.3f}",
+            _interval(each.difference),
+            f"{each.difference.p_value:.3f}",
+        )
+    console().print(shown)
+    typer.echo()
+
+
+def _kind(point: Point) -> str:
+    return f"{point.dtype}+float32" if point.rescored else point.dtype
+
+
+def _interval(loss: Loss) -> str:
+    return f"{loss.low:+.3f} {loss.high:+.3f}"
+
+
+def _say(text: str) -> None:
+    typer.echo(fill(text, _WIDTH))
