@@ -18,6 +18,7 @@ from mrlclient.cli.cache import app as cache
 from mrlclient.cli.demo import demo
 from mrlclient.cli.embed import embed
 from mrlclient.cli.models import models
+from mrlclient.cli.probe import probe
 
 app = typer.Typer(
     name="mrlclient",
@@ -30,6 +31,7 @@ app.command("embed")(embed)
 app.command("models")(models)
 app.add_typer(cache, name="cache")
 app.command("demo")(demo)
+app.command("probe")(probe)
 
 
 def _print_version(value: bool) -> None:
