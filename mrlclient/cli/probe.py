@@ -35,7 +35,7 @@ def probe(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="Instead of a model, a configuration that says what it is and where."),
+        typer.Option("--config", help="Instead of a model, a configuration that says which and where."),
     ] = None,
     profile: Annotated[
         str | None, typer.Option("--profile", help="The configuration's profile. By default its own default.")
@@ -46,7 +46,7 @@ def probe(
             "--file",
             "-f",
             help="Your texts, better 1,000 than 100: .txt has one a line, .jsonl one object a line; - is standard "
-            "input. By default 1,000 docstrings of Python's standard library and their summaries, about 120,000 tokens.",
+            "input. By default 1,000 docstrings of Python and their summaries, about 120,000 tokens.",
         ),
     ] = None,
     field: Annotated[
@@ -110,9 +110,7 @@ def probe(
             check_place(write, embedder.model)
         if not as_json:
             what = "1,000 docstrings and their summaries" if given is None else f"{len(given.texts):,} texts"
-            typer.echo(
-                f"Embedding {what} with {embedder.model} at {embedder.spec.native_dimensions} dimensions, once ..."
-            )
+            typer.echo(f"Embedding {what} at full width, once, with\n{embedder.model} ...")
         from mrlclient.evaluate import probe
 
         try:
@@ -158,8 +156,8 @@ def _show(result: ProbeResult) -> None:
     typer.echo(f"\n{result.texts:,} texts{left_out}; {result.draws} draws, {result.rotations} rotations.")
     if result.order is not None:
         typer.echo(
-            f"Variance against place, within octaves: {result.order.trend:+.2f} (near -1: sorted by it).\n"
-            f"Correlation of the numbers, against a rotation's: {result.order.correlation:.2f} (near 0: as PCA makes it)."
+            f"Variance against place, within octaves: z {result.order.trend:+.1f} (-2 or less: sorted by it).\n"
+            f"Correlation of the numbers, against a rotation's: {result.order.correlation:.2f} (near 0: as in PCA)."
         )
     typer.echo(f"\nVerdict: {result.verdict}")
     typer.echo(fill(result.reason, 80))
@@ -187,8 +185,8 @@ def _probe_server(embedder: Embedder, dimensions: int | None, as_json: bool) -> 
         price = embedder.spec.usd_per_million_tokens
         cost = "" if price is None else f", about {price * 150 / 1e6:.6f} USD"
         typer.echo(
-            f"Asking {origin} for {embedder.model}: {REQUESTS} requests of {len(SENTENCES)} sentences,\n"
-            f"about 150 tokens in all{cost} ...\n"
+            f"Asking {origin} for\n{embedder.model}:\n"
+            f"{REQUESTS} requests of {len(SENTENCES)} sentences, about 150 tokens in all{cost} ...\n"
         )
     found = probe_server(embedder, width)
     if as_json:

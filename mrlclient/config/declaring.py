@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def with_declaration(path: Path, spec: ModelSpec) -> str:
     toml = _toml()
     file = open_file(path) if path.exists() else File(path, "")
     document = toml.parse(file.text)
-    place: MutableMapping[str, Any] = document
+    place: Any = document
     for part in (*file.root, "models"):
         place = place.setdefault(part, toml.table(is_super_table=True))
     table = place.setdefault(spec.address, toml.table())

@@ -134,11 +134,13 @@ def rotate(vectors: NDArray[np.float32], chance: np.random.Generator) -> NDArray
     width = vectors.shape[1]
     scale = np.float32(width**-0.5)
     for _ in range(3):
-        waves = np.fft.rfft(vectors * chance.choice(np.float32([-scale, scale]), width), axis=1)
+        signs = chance.choice(np.array([-scale, scale]), width)
+        waves = np.fft.rfft(vectors * signs, axis=1)
         # Of a real row's transform the second half mirrors the first.
         mirrored = waves[:, width - waves.shape[1] : 0 : -1]
-        vectors = np.hstack([waves.real - waves.imag, mirrored.real + mirrored.imag])
-    return vectors.astype(np.float32, copy=False)
+        halves = [waves.real - waves.imag, mirrored.real + mirrored.imag]
+        vectors = np.hstack(halves, dtype=np.float32, casting="same_kind")
+    return vectors
 
 
 class _Kept:

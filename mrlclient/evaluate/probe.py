@@ -201,4 +201,5 @@ def _with_ndcg(
 def _cut(vectors: NDArray[np.float32], order: NDArray[np.intp]) -> NDArray[np.float32]:
     part = vectors[:, order]
     # A random draw may be all zero of a vector; it is then as far from everything.
-    return part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    lengths = np.maximum(np.linalg.norm(part, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return np.asarray(part / lengths, dtype=np.float32)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mrlclient.dimensions import Resolution
+from mrlclient.dimensions import Resolution, resolve
 from mrlclient.embedder import Embedder
 from mrlclient.errors import BadRequestError, ConfigurationError, DimensionsMismatchError, MRLError
 from mrlclient.models import ModelSpec, is_width
@@ -101,8 +101,8 @@ def probe_server(embedder: Embedder, dimensions: int | None = None) -> ServerPro
     """
     provider = provider_of(embedder)
     spec, width = provider.spec, reduced_width(provider.spec, dimensions)
-    full = _asked(provider, None)
-    again = _asked(provider, None)
+    whole = resolve(spec, None)
+    full, again = _asked(provider, whole), _asked(provider, whole)
     if not full.shape == again.shape == (len(SENTENCES), spec.native_dimensions):
         raise DimensionsMismatchError(
             f"{spec.address} answered with vectors of {full.shape[1]} dimensions, and is declared with "
@@ -111,9 +111,9 @@ def probe_server(embedder: Embedder, dimensions: int | None = None) -> ServerPro
         )
     noise = _distance(l2_normalize(full), l2_normalize(again))
     cut: NDArray[np.float32] | None = None
-    behaviour: Behaviour
+    behaviour: Behaviour = "differs"
     try:
-        cut = _asked(provider, width)
+        cut = _asked(provider, Resolution(width, width, width, "server"))
     except BadRequestError:
         # The same request without the width was taken twice.
         behaviour = "refuses"
@@ -165,13 +165,11 @@ def reduced_width(spec: ModelSpec, dimensions: int | None) -> int:
     return dimensions
 
 
-def _asked(provider: Provider, width: int | None) -> NDArray[np.float32]:
-    """What the server sends for the sentences, as it is; for None, without the parameter."""
-    native = provider.spec.native_dimensions
-    resolution = Resolution(width or native, width, width or native, "native" if width is None else "server")
+def _asked(provider: Provider, resolution: Resolution) -> NDArray[np.float32]:
+    """What the server sends for the sentences, as it is."""
     batch = Batch(SENTENCES, range(len(SENTENCES)), resolution, provider.spec.default_input_type, False)
     request = provider.encode(batch)
-    failure: MRLError | None = None
+    failure, reply = None, None
     try:
         reply = provider.send(request)
     except MRLError:
