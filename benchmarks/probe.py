@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,8 +26,8 @@ Matrix = NDArray[np.float32]
 #: From all vectors of a model, the rows to probe and a source of randomness, to the vectors to probe.
 Made = Callable[[Matrix, NDArray[np.intp], np.random.Generator], Matrix]
 
-SIZES = (200, 500, 2000)
-ROUNDS = 50
+#: Numbers of texts, and how often each model is probed with so many.
+ROUNDS = {200: 50, 500: 50, 2000: 50}
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "probe.md"
 _BEGIN, _END = "<!-- begin: python -m benchmarks.probe --write -->", "<!-- end -->"
 
@@ -143,20 +143,20 @@ def _counted(contender: Contender, vectors: Matrix, size: int, rounds: int) -> C
     return Counter(verdicts(contender, vectors, size, range(rounds)))
 
 
-def table(rounds: int, sizes: Sequence[int], vectors: dict[str, Matrix], processes: int) -> list[str]:
+def table(rounds: Mapping[int, int], vectors: dict[str, Matrix], processes: int) -> list[str]:
     """The table's lines: for each model and number of texts, how often each verdict was given."""
     lines = [
-        f"| {rounds} probes each of | {' | '.join(f'{size:,} texts' for size in sizes)} |",
-        f"| --- |{' --- |' * len(sizes)}",
+        f"| | {' | '.join(f'{size:,} texts, {count} probes' for size, count in rounds.items())} |",
+        f"| --- |{' --- |' * len(rounds)}",
     ]
     with ProcessPoolExecutor(processes) as pool:
         jobs = {
-            (each.name, size): pool.submit(_counted, each, vectors[each.base], size, rounds)
+            (each.name, size): pool.submit(_counted, each, vectors[each.base], size, count)
             for each in CONTENDERS
-            for size in sizes
+            for size, count in rounds.items()
         }
         for each in CONTENDERS:
-            counts = [jobs[each.name, size].result() for size in sizes]
+            counts = [jobs[each.name, size].result() for size in rounds]
             cells = [
                 " · ".join(str(count[verdict]) for verdict in ("matryoshka", "undecided", "not matryoshka"))
                 for count in counts
@@ -173,11 +173,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.probe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"probes of each (default: {ROUNDS})")
+    default = ",".join(map(str, ROUNDS.values()))
+    sizes = ", ".join(map(str, ROUNDS))
+    parser.add_argument("--rounds", default=default, help=f"probes at {sizes} texts (default: {default})")
     parser.add_argument("--processes", type=int, default=2, help="at once (default: 2)")
     parser.add_argument("--write", action="store_true", help="write the table to the page")
     options = parser.parse_args()
-    lines = table(options.rounds, SIZES, embed(), options.processes)
+    rounds = dict(zip(ROUNDS, map(int, options.rounds.split(",")), strict=True))
+    lines = table(rounds, embed(), options.processes)
     if options.write:
         before, _, rest = PAGE.read_text("utf-8").partition(_BEGIN)
         after = rest.partition(_END)[2]
