@@ -172,7 +172,7 @@ def _write(result: ProbeResult, path: Path, *, quiet: bool) -> None:
         stream.write(text)
     if not quiet:
         typer.echo(
-            f"\n{path} declares {spec.address} to be Matryoshka now, from {spec.smallest_evaluated} dimensions up."
+            f"\n{path} declares {spec.address} to be Matryoshka now.\nWidths below {spec.smallest_evaluated} will warn."
         )
 
 
