@@ -90,7 +90,11 @@ def check_width(spec: ModelSpec, dimensions: object) -> int:
         raise NotMatryoshkaError(
             f"{spec.address} is not a Matryoshka model: cutting its vectors to {width} would damage search quality "
             f"without a sign. Its only width is {native}: leave dimensions out."
-            + (f" Matryoshka models of {spec.provider}: {', '.join(others)}." if others else ""),
+            + (
+                f" Matryoshka models of {spec.provider}: {', '.join(others)}."
+                if others
+                else " Where nobody says whether it is one, 'mrlclient probe' measures it."
+            ),
             model=spec.address,
             dimensions=width,
             native_dimensions=native,

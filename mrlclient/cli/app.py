@@ -19,6 +19,7 @@ from mrlclient.cli.config import app as config
 from mrlclient.cli.demo import demo
 from mrlclient.cli.embed import embed
 from mrlclient.cli.models import models
+from mrlclient.cli.probe import probe
 from mrlclient.cli.sweep import sweep
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.add_typer(cache, name="cache")
 app.add_typer(config, name="config")
 app.command("sweep")(sweep)
 app.command("demo")(demo)
+app.command("probe")(probe)
 
 
 def _print_version(value: bool) -> None:

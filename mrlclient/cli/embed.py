@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,19 +10,10 @@ import typer
 from mrlclient.cli._options import Debug
 from mrlclient.cli._output import Format, check_apart, choose_format, opened, write
 from mrlclient.cli._texts import read_texts
+from mrlclient.cli._widths import widths_in
 from mrlclient.dimensions import OnNarrow
 from mrlclient.errors import ConfigurationError, InputError
 from mrlclient.models import InputType, Task
-
-
-def _widths(value: str | None) -> list[int] | None:
-    """The widths in `"64,256"`, widest first."""
-    if value is None:
-        return None
-    # int() alone would also take 1_0, and the digits of every script.
-    if not re.fullmatch(r" *[0-9]{1,9} *(, *[0-9]{1,9} *)*", value):
-        raise ConfigurationError("--dimensions takes whole numbers with commas between them, such as 64,256.")
-    return sorted({int(part) for part in value.split(",")}, reverse=True)
 
 
 def _check_only_the_profile_says(**options: object) -> None:
@@ -142,7 +132,7 @@ def embed(
 
     Every vector has unit length, and they come in the order of the texts. Warnings and errors go to standard error.
     """
-    widths = _widths(dimensions)
+    widths = widths_in(dimensions)
     if output == Path("-"):
         output = None
     chosen = choose_format(output_format, output, widths or ())

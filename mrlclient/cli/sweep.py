@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from contextlib import ExitStack
 from importlib import import_module
@@ -17,6 +16,7 @@ import typer
 from mrlclient.cli._options import Debug
 from mrlclient.cli._output import opened
 from mrlclient.cli._sweep_tables import show
+from mrlclient.cli._widths import widths_in
 from mrlclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def sweep(
     """
     from mrlclient.evaluate import sweep as measure
 
-    chosen_widths = _widths(widths)
+    chosen_widths = widths_in(widths, "--widths")
     chosen_types = cast("list[DType] | None", None if dtypes is None else [each.strip() for each in dtypes.split(",")])
     # What is missing is told before anything is paid for.
     html = _report() if html_file is not None else None
@@ -214,12 +214,3 @@ def _report() -> Any:
     if find_spec("mrlclient.evaluate.report") is None:
         raise ConfigurationError("This version makes no report. Leave --html out, and take --json.")
     return import_module("mrlclient.evaluate.report").html
-
-
-def _widths(value: str | None) -> list[int] | None:
-    if value is None:
-        return None
-    # int() alone would also take 1_0, and the digits of every script.
-    if not re.fullmatch(r" *[0-9]{1,9} *(, *[0-9]{1,9} *)*", value):
-        raise ConfigurationError("--widths takes whole numbers with commas between them, such as 64,256.")
-    return [int(part) for part in value.split(",")]

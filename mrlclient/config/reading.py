@@ -28,7 +28,7 @@ from mrlclient.quantize import Ranges
 T = TypeVar("T")
 
 #: Settings of a provider that declare its model, in the place of a `spec`.
-_DECLARING = ("native_dimensions", "matryoshka")
+DECLARING = ("native_dimensions", "matryoshka")
 
 _BOUNDS = {"max_attempts": 1, "max_concurrency": 1, "deadline": 1.0}
 
@@ -173,7 +173,7 @@ class Reader:
             return None
         address = table["model"]
         made = provider_of(address)
-        beside = {name: table[name] for name in _DECLARING if name in table}
+        beside = {name: table[name] for name in DECLARING if name in table}
         spec: ModelSpec | None = None
         try:
             if "spec" in table:
@@ -193,7 +193,7 @@ class Reader:
         settings = {
             name: self._path(value) if name in tables.paths_of(made) else value
             for name, value in table.items()
-            if name in tables.kinds_of(made) and name not in ("model", "spec", *_DECLARING)
+            if name in tables.kinds_of(made) and name not in ("model", "spec", *DECLARING)
         }
         settings |= beside
         return self._made(partial(made, spec), settings, at) if settings else spec

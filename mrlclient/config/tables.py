@@ -82,7 +82,7 @@ def model_kinds(provider: type[Provider] | None) -> Kinds:
 
 def spec_kinds() -> Kinds:
     """The table that declares a model; its provider and name stand in its address."""
-    return {name: kind for name, kind in kinds_of(ModelSpec).items() if name not in ("provider", "name", "sources")}
+    return {name: kind for name, kind in kinds_of(ModelSpec).items() if name not in ("provider", "name")}
 
 
 def limits_kinds() -> Kinds:

@@ -68,7 +68,7 @@ def _table(model: str | ModelSpec | Provider) -> dict[str, Any]:
     spec = model.declared if isinstance(model, Provider) else model
     table: dict[str, Any] = {"model": spec.address}
     if not _is_known(spec):
-        table["spec"] = _spec(spec)
+        table["spec"] = spec_table(spec)
     if isinstance(model, Provider):
         made = type(model)
         if registry.provider_class(made.name) is not made:
@@ -92,7 +92,8 @@ def _is_known(spec: ModelSpec) -> bool:
         return False
 
 
-def _spec(spec: ModelSpec) -> dict[str, Any]:
+def spec_table(spec: ModelSpec) -> dict[str, Any]:
+    """A model as a table declares it, without its address: what equals the default is left out."""
     table = {}
     for field in fields(spec):
         value = getattr(spec, field.name)

@@ -1,4 +1,4 @@
-"""How well a model searches: metrics, data with known answers, and which size of the vectors is enough."""
+"""What a model is good for: whether it nests, how well it searches, and which size of its vectors is enough."""
 
 from mrlclient.evaluate._sweep import sweep
 from mrlclient.evaluate.collections import Collection, docstrings
@@ -6,18 +6,25 @@ from mrlclient.evaluate.examples import Example, examples
 from mrlclient.evaluate.loading import SearchData, load
 from mrlclient.evaluate.metrics import mrr, ndcg, overlap, rank, recall
 from mrlclient.evaluate.outcome import Outcome
+from mrlclient.evaluate.probe import probe
+from mrlclient.evaluate.server import ServerProbe, probe_server
+from mrlclient.evaluate.verdict import ProbeResult
 
 __all__ = [
     "Collection",
     "Example",
     "Outcome",
+    "ProbeResult",
     "SearchData",
+    "ServerProbe",
     "docstrings",
     "examples",
     "load",
     "mrr",
     "ndcg",
     "overlap",
+    "probe",
+    "probe_server",
     "rank",
     "recall",
     "sweep",

@@ -8,10 +8,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from mrlclient.evaluate.sweep import sweep
+
 from mrlclient import Embedder
 from mrlclient.evaluate import docstrings
 from mrlclient.evaluate.report import write
-from mrlclient.evaluate.sweep import sweep
 from tests.report.conftest import CHROMIUM
 
 PICTURE = Path(__file__).parents[2] / "docs" / "how-to" / "sweep-report.png"
