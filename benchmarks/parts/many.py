@@ -11,8 +11,8 @@ from benchmarks.tables import missing_row, number, table
 
 BATCH = 256
 LATENCY = 0.05
-#: To glibc: memory that was freed stays with the process. A result is larger than what it would keep, and where a virtual
-#: machine hands free memory back to its host, to get it again takes longer than all that is measured.
+#: To glibc: memory that was freed stays with the process. A result is larger than what it would keep, and where a
+#: virtual machine hands free memory back to its host, to get it again takes longer than all that is measured.
 _KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
 _FAST: tuple[str, ...] = ("httpx2", "mrlclient", "async")
 _SLOW: tuple[str, ...] = ("openai-async", "voyageai-async")

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from contextlib import ExitStack
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -17,10 +16,12 @@ from mrlclient.cli._options import Debug
 from mrlclient.cli._output import opened
 from mrlclient.cli._sweep_tables import show
 from mrlclient.cli._widths import widths_in
-from mrlclient.errors import ConfigurationError
+from mrlclient.errors import ConfigurationError, missing_extra
 
 if TYPE_CHECKING:
-    from mrlclient.evaluate import SearchData
+    from collections.abc import Callable
+
+    from mrlclient.evaluate import Outcome, SearchData
     from mrlclient.quantize import DType
 
 
@@ -210,7 +211,9 @@ def _cache(address: str | None, no_cache: bool) -> str | None:
     return str(folder / "sweep.sqlite")
 
 
-def _report() -> Any:
-    if find_spec("mrlclient.evaluate.report") is None:
-        raise ConfigurationError("This version makes no report. Leave --html out, and take --json.")
-    return import_module("mrlclient.evaluate.report").html
+def _report() -> Callable[[Outcome], str]:
+    if find_spec("jinja2") is None:
+        raise missing_extra("jinja2, which makes the page,", "report")
+    from mrlclient.evaluate.report import html
+
+    return html

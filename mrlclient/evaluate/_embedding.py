@@ -61,7 +61,9 @@ def _rows(
 ) -> NDArray[np.float32]:
     width = embedder.spec.native_dimensions
     rows = np.empty((len(texts), width), dtype=np.float32)
-    chunks: Any = embedder.embed_iter(texts, dimensions=width, input_type=input_type, progress=progress)
+    chunks: Any = embedder.embed_iter(
+        texts, dimensions=width, input_type=input_type, progress=progress, dtype="float32"
+    )
     # Left early, by Ctrl-C, what is under way is given up; what was answered is in the cache.
     with closing(chunks):
         for chunk in chunks:

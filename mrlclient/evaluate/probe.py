@@ -95,7 +95,8 @@ def probe(
 
 
 def _embedded(embedder: Embedder, texts: Iterable[str], input_type: InputType | None) -> NDArray[np.float32]:
-    return embedder.embed(texts, dimensions=embedder.spec.native_dimensions, input_type=input_type).embeddings
+    width = embedder.spec.native_dimensions
+    return embedder.embed(texts, dimensions=width, input_type=input_type, dtype="float32").embeddings
 
 
 def _probe(vectors: NDArray[np.float32], widths: Sequence[int], draws: int, rotations: int, seed: int) -> ProbeResult:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from mrlclient.evaluate.sweep import sweep
-
 from mrlclient import Embedder
-from mrlclient.evaluate import docstrings
+from mrlclient.evaluate import docstrings, sweep
 from mrlclient.evaluate.report import write
 from tests.report.conftest import CHROMIUM
 
