@@ -1,7 +1,7 @@
 # make demo    installs what the demo needs, and runs it: real text, real embeddings, no key, no network afterwards
 # make test    installs everything, and runs all tests
 # make test-all  does that, and runs the long rounds: processes killed at random, files damaged in hundreds of ways; then
-#                the integrations, in environments of their own with the frameworks
+#                the report in a browser, and the integrations in environments of their own with the frameworks
 # make check   installs the checkers, and runs them
 # Each makes .venv where it is missing, and installs again only after pyproject.toml has changed.
 
@@ -13,7 +13,7 @@ PIP := $(VENV)/bin/python $(INSTALL)
 FRAMEWORKS := .venv-frameworks
 DSPY := .venv-dspy
 
-.PHONY: demo test test-all test-soak test-frameworks check format docs clean
+.PHONY: demo test test-all test-soak test-browser test-frameworks check format docs clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/mrlclient demo
@@ -21,10 +21,13 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n 2
 
-test-all: test test-soak test-frameworks
+test-all: test test-soak test-browser test-frameworks
 
 test-soak: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n 2 -m soak
+
+test-browser: $(VENV)/.browser
+	$(VENV)/bin/python -m pytest -n 2 -m browser tests/report
 
 test-frameworks: $(FRAMEWORKS)/.test $(DSPY)/.test
 	$(FRAMEWORKS)/bin/python -m pytest -n 2 tests/integrations tests/docs/test_examples.py tests/docs/test_pages.py
@@ -68,7 +71,11 @@ $(VENV)/.demo: $(VENV)/.made
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.made
-	$(PIP) --editable ".[all]" --group test --group browser
+	$(PIP) --editable ".[all]" --group test
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.test
+	$(PIP) --group browser
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

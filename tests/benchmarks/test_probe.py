@@ -19,6 +19,7 @@ def few():
     return embed(320)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("contender", CONTENDERS, ids=lambda each: each.name)
 def test_a_few_probes(few, contender):
     said = list(verdicts(contender, few[contender.base], 200, range(2)))

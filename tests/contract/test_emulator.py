@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -220,7 +221,11 @@ def test_close_leaves_no_thread_and_no_socket_even_in_a_slow_answer(ask):
 def test_from_a_shell(http):
     command = [sys.executable, "-m", "mrlclient.testing.emulator"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as own:
+    # Tests that run in the background of a shell inherit that an interrupt is ignored.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heard
+    ) as own:
         told = dict(own.stdout.readline().strip().split("=", 1) for _ in range(4))
         for name in ("OPENAI", "VOYAGE"):
             response = http.post(

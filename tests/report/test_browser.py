@@ -14,6 +14,8 @@ from mrlclient.evaluate.report import html
 from mrlclient.evaluate.report.curves import front
 from tests.report import sample
 
+pytestmark = pytest.mark.browser
+
 OUTCOMES = {
     "two": sample.two_models,
     "undecided": sample.undecided,

@@ -39,7 +39,14 @@ def plain_scores(queries, documents, qrels):
     return dict(zip(("ndcg@10", "recall@10", "recall@100", "mrr@10"), np.mean(found, axis=0).tolist(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["docstrings", "scifact-mini", "xquad-en", "xquad-multi"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scifact-mini",
+        "xquad-en",
+        *(pytest.param(each, marks=pytest.mark.soak) for each in ("docstrings", "xquad-multi")),
+    ],
+)
 def test_it_is_what_a_plain_computation_gives(name):
     if name == "docstrings":
         data = SearchData.of(docstrings())
