@@ -39,14 +39,10 @@ def plain_scores(queries, documents, qrels):
     return dict(zip(("ndcg@10", "recall@10", "recall@100", "mrr@10"), np.mean(found, axis=0).tolist(), strict=True))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "scifact-mini",
-        "xquad-en",
-        *(pytest.param(each, marks=pytest.mark.soak) for each in ("docstrings", "xquad-multi")),
-    ],
-)
+_LARGE = [pytest.param(name, marks=pytest.mark.soak) for name in ("docstrings", "xquad-multi")]
+
+
+@pytest.mark.parametrize("name", ["scifact-mini", "xquad-en", *_LARGE])
 def test_it_is_what_a_plain_computation_gives(name):
     if name == "docstrings":
         data = SearchData.of(docstrings())

@@ -41,7 +41,7 @@ def _of_scifact():
     return list(queries.values()), list(documents.values()), qrels
 
 
-@pytest.mark.parametrize("collection", [_of_docstrings, _of_scifact])
+@pytest.mark.parametrize("collection", [pytest.param(_of_docstrings, marks=pytest.mark.soak), _of_scifact])
 def test_a_shortlist_at_64_keeps_what_the_full_width_finds(collection):
     asked, texts, qrels = collection()
     with Embedder() as embedder:
