@@ -298,5 +298,5 @@ def test_eight_processes_that_do_everything(tmp_path):
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-def test_eight_processes_that_do_everything_for_minutes(tmp_path):
-    mixed_processes(tmp_path, 150)
+def test_eight_processes_that_do_everything_for_a_minute_and_a_half(tmp_path):
+    mixed_processes(tmp_path, 90)

@@ -162,7 +162,7 @@ def test_any_spoiled_answer(answer, seed):
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-@settings(max_examples=5_000, deadline=None)
+@settings(max_examples=3_000, deadline=None)
 @given(answers(), st.integers(0, 2**32))
 def test_many_spoiled_answers(answer, seed):
     test_any_spoiled_answer.hypothesis.inner_test(answer, seed)
