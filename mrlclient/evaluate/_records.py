@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mrlclient.errors import InputError, missing_extra
+from mrlclient.providers._json import UnusableError, object_once
 
 #: A field of a .csv file may be longer than csv's own limit of 131,072 characters.
 _LONGEST_FIELD = 1 << 30
@@ -52,8 +53,8 @@ def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             raise InputError(f"{place} is blank. Remove it: each line of a .jsonl file is one object.")
         problem, record = None, {}
         try:
-            record = json.loads(line, object_pairs_hook=_once)
-        except _TwiceError:
+            record = json.loads(line, object_pairs_hook=object_once)
+        except UnusableError:
             problem = "has a key twice in one object. Leave one of the two"
         except (ValueError, RecursionError):
             problem = "is not JSON. Each line of a .jsonl file is one object"
@@ -63,17 +64,6 @@ def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if problem:
             raise InputError(f"{place} {problem}.")
         yield place, record
-
-
-class _TwiceError(Exception):
-    """An object has a key twice."""
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _TwiceError
-    return found
 
 
 def _separated(path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
