@@ -54,7 +54,8 @@ class SyncDriver:
         try:
             operation = next(flow)
             while True:
-                outcome, failures = None, list[Exception]()
+                outcome: Any = None
+                failures: list[Exception] = []
                 try:
                     outcome = self._perform(operation)
                 except Exception as error:
@@ -166,7 +167,8 @@ class AsyncDriver:
         try:
             operation = next(flow)
             while True:
-                outcome, failures = None, list[Exception]()
+                outcome: Any = None
+                failures: list[Exception] = []
                 try:
                     outcome = await self._perform(operation)
                 except Exception as error:

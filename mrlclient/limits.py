@@ -76,12 +76,16 @@ class Window:
     reset: float | None = None
 
 
+#: Of a limit of which a server says nothing.
+_NOTHING = Window()
+
+
 @dataclass(frozen=True, slots=True)
 class Quota:
     """What a server says of an account's limits."""
 
-    requests: Window = Window()
-    tokens: Window = Window()
+    requests: Window = _NOTHING
+    tokens: Window = _NOTHING
 
 
 def fingerprint_of(origin: str, api_key: str) -> str:
@@ -106,8 +110,8 @@ def parse_quota(headers: Mapping[str, str]) -> Quota | None:
     Args:
         headers: With names in lower case, or of any case where the mapping does not care.
     """
-    quota = Quota(_window(headers, "requests"), _window(headers, "tokens"))
-    return None if quota == Quota() else quota
+    requests, tokens = _window(headers, "requests"), _window(headers, "tokens")
+    return None if requests is tokens is _NOTHING else Quota(requests, tokens)
 
 
 def parse_duration(value: str | None) -> float | None:
@@ -121,11 +125,10 @@ def parse_duration(value: str | None) -> float | None:
 
 
 def _window(headers: Mapping[str, str], name: str) -> Window:
-    return Window(
-        _number(headers.get(f"x-ratelimit-limit-{name}")) or None,
-        _number(headers.get(f"x-ratelimit-remaining-{name}")),
-        parse_duration(headers.get(f"x-ratelimit-reset-{name}")),
-    )
+    limit = _number(headers.get(f"x-ratelimit-limit-{name}")) or None
+    remaining = _number(headers.get(f"x-ratelimit-remaining-{name}"))
+    reset = parse_duration(headers.get(f"x-ratelimit-reset-{name}"))
+    return _NOTHING if limit is remaining is reset is None else Window(limit, remaining, reset)
 
 
 def _number(value: str | None) -> float | None:

@@ -50,20 +50,23 @@ class Attempts:
     """The attempts at one request so far."""
 
     def __init__(self, policy: RetryPolicy) -> None:
-        self._retrying = policy.retrying
-        self._state = tenacity.RetryCallState(policy.retrying, None, (), {})
+        self._policy = policy
+        # Made when something has failed, which is seldom.
+        self._state: tenacity.RetryCallState | None = None
 
     def wait_after(self, error: ProviderError) -> float | None:
         """Seconds to wait before the next attempt; None where there is to be none."""
-        self._state.set_exception((type(error), error, error.__traceback__))
+        retrying = self._policy.retrying
+        state = self._state = self._state or tenacity.RetryCallState(retrying, None, (), {})
+        state.set_exception((type(error), error, error.__traceback__))
         # tenacity keeps statistics for each thread, which have to exist.
-        self._retrying.begin()
+        retrying.begin()
         try:
-            wait = self._retrying.iter(self._state)
+            wait = retrying.iter(state)
         except ProviderError:
             return None
         assert isinstance(wait, tenacity.DoSleep)
-        self._state.prepare_for_next_attempt()
+        state.prepare_for_next_attempt()
         return float(wait)
 
 

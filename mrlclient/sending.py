@@ -22,9 +22,10 @@ from mrlclient.errors import (
 )
 from mrlclient.events import log_answered, log_retry, log_sent
 from mrlclient.models import ModelSpec
-from mrlclient.operations import Answer, CountTokens, Dialect, Flow, Gate, Now, Reserve, Send, Sleep, Speaker, Wait
+from mrlclient.operations import Answer, CountTokens, Flow, Gate, Now, Reserve, Send, Sleep, Speaker, Wait
 from mrlclient.plan import Batch, Plan, Rows
 from mrlclient.retry import Attempts
+from mrlclient.tokens import Load
 
 if TYPE_CHECKING:
     from mrlclient.endpoints import Endpoint
@@ -103,7 +104,8 @@ def _round(effort: _Effort, rows: Rows, now: float) -> Flow[tuple[Rows, Provider
     Raises:
         ProviderError: If the request was refused for its size, or for a text in it: nobody else would take it either.
     """
-    route, tried, worst = effort.call.route, list["Endpoint"](), None
+    route, worst = effort.call.route, None
+    tried: list[Endpoint] = []
     while (endpoint := route.choose(now, tried)) is not None:
         tried.append(endpoint)
         failed: ProviderError | None
@@ -146,11 +148,11 @@ def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows, now: float) -> Flow[tu
     endpoint.health.ask(now)
     request = object()
     endpoint.under_way.add(request)
-    refused: InputError
+    load, refused = plan.sizes.load(batch.rows), None
     try:
-        answer = yield from _exchange(effort, endpoint, plan, batch)
+        answer = yield from _exchange(effort, endpoint, batch, load)
         if plan.packing.estimated and answer.tokens:
-            endpoint.estimator.learn(plan.sizes.load(batch.rows), answer.tokens)
+            endpoint.estimator.learn(load, answer.tokens)
         bad, problem = yield from take(call, endpoint, plan, batch, answer)
         return _both(bad, rest), problem
     except InputError as error:
@@ -159,39 +161,39 @@ def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows, now: float) -> Flow[tu
         refused = error
     except ProviderError as error:
         if error.scope == "size" and plan.packing.estimated and len(batch.rows) > 1:
-            plan.packing.was_refused(plan.sizes.load(batch.rows), endpoint.estimator)
+            plan.packing.was_refused(load, endpoint.estimator)
         raise
     finally:
         endpoint.under_way.discard(request)
+    assert refused is not None
     assert refused.index is not None
     call.fail(int(batch.rows[refused.index]), refused)
     return _both(np.delete(np.asarray(batch.rows), refused.index), rest), None
 
 
 def _both(first: Rows, second: Rows) -> Rows:
-    parts = [np.asarray(part, dtype=np.intp) for part in (first, second)]
-    return np.concatenate(parts) if len(second) else first
+    return np.concatenate([first, second], dtype=np.intp) if len(second) else first
 
 
-def _exchange(effort: _Effort, endpoint: Endpoint, plan: Plan, batch: Batch) -> Flow[Answer]:
+def _exchange(effort: _Effort, endpoint: Endpoint, batch: Batch, load: Load) -> Flow[Answer]:
     """One request and its answer, within the limits of the endpoint's account."""
-    gate, deadline = endpoint.gate, effort.deadline
+    gate, deadline, spec = endpoint.gate, effort.deadline, endpoint.provider.spec
     effort.gate = gate
     if gate is None:
         return (yield from _request(effort, endpoint, batch))
     # Put right by what the server counted.
-    tokens = int(endpoint.estimator.expected(plan.sizes.load(batch.rows))) + 1
+    tokens = int(endpoint.estimator.expected(load)) + 1
     ticket = gate.enter()
     ending: Ending = "failed"
     try:
         if ticket.ready is not None and not (yield Wait(ticket.ready, max(deadline - (yield Now()), 0.0))):
             raise ProviderTimeoutError(
-                f"{plan.spec.address}: the deadline passed before it was this request's turn. Send less at once, or "
+                f"{spec.address}: the deadline passed before it was this request's turn. Send less at once, or "
                 "raise deadline or Limits(max_in_flight=...)",
-                provider=plan.spec.provider,
+                provider=spec.provider,
                 code=_NOT_SENT,
             )
-        yield from _wait_for_turn(plan.spec, gate, tokens, deadline)
+        yield from _wait_for_turn(spec, gate, tokens, deadline)
         if effort.attempt == 1:
             # Only now: what is paid in by a thousand that still wait would be lost on a budget that is full.
             gate.first_attempt()
@@ -259,7 +261,7 @@ def _request(effort: _Effort, endpoint: Endpoint, batch: Batch) -> Flow[Answer]:
         log_answered(spec, len(batch.texts), answer.tokens)
         return answer
     except Exception as error:
-        failure = ours(error, provider)
+        failure = error if isinstance(error, MRLError) else provider.translate(error)
     # Raised out here, so that the foreign error, which may hold a key or a text, is not its context.
     raise failure
 
@@ -277,11 +279,11 @@ def too_long(plan: Plan, provider: Speaker, rows: Rows) -> Flow[dict[int, InputE
     suspects = [int(row) for row in rows if bounds[row] > limit]
     if not suspects:
         return {}
-    failure, counts = None, list[int]()
+    failure, counts = None, []
     try:
         counts = yield CountTokens(provider, [plan.texts[row] for row in suspects])
     except Exception as error:
-        failure = ours(error, provider)
+        failure = error if isinstance(error, MRLError) else provider.translate(error)
     if failure is not None:
         raise failure
     return {
@@ -293,8 +295,3 @@ def too_long(plan: Plan, provider: Speaker, rows: Rows) -> Flow[dict[int, InputE
         for row, count in zip(suspects, counts, strict=True)
         if count > limit
     }
-
-
-def ours(error: Exception, provider: Dialect) -> MRLError:
-    """Our error for whatever a provider raised."""
-    return error if isinstance(error, MRLError) else provider.translate(error)

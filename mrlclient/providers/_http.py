@@ -6,8 +6,8 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -81,17 +81,18 @@ class HTTPTransport:
     def send(self, request: Request, timeout: float | None = None) -> Reply:
         seconds = shorter(self._timeout, timeout)
         try:
-            with (
-                self._thread_pool() as pool,
-                closing(pool.handle_request(self._post(request, Deadline(seconds).phases()))) as response,
-            ):
-                body = Body(response.status_code, _mapping(response), request, self._provider)
-                for chunk in cast("httpx2.SyncByteStream", response.stream):
-                    if body.add(chunk):
-                        break
-                    if (rest := body.rest()) is not None:
-                        read_directly(response, rest)
-                return body.reply()
+            pool = self._enter()
+            try:
+                with closing(pool.handle_request(self._post(request, Deadline(seconds).phases()))) as response:
+                    body = Body(response.status_code, _mapping(response), request, self._provider)
+                    for chunk in cast("httpx2.SyncByteStream", response.stream):
+                        if body.add(chunk):
+                            break
+                        if (rest := body.rest()) is not None:
+                            read_directly(response, rest)
+                    return body.reply()
+            finally:
+                self._leave()
         except (TimeoutError, httpx2.TimeoutException):
             pass
         raise timed_out(self._provider, seconds)
@@ -141,22 +142,20 @@ class HTTPTransport:
             self._inherited += [self._pool, self._loops]
             self._pool, self._users, self._loops = None, 0, {}
 
-    @contextmanager
-    def _thread_pool(self) -> Iterator[DeadlineTransport]:
-        """The pool of all threads, for one request."""
+    def _enter(self) -> DeadlineTransport:
+        """The pool of all threads, for one request, which leaves it in the end."""
         self._leave_to_parent()
         with self._lock:
             self._check_open()
             if self._pool is None:
                 self._pool = DeadlineTransport(proxy_for(str(self._url)), _LIMITS)
-            pool = self._pool
             self._users += 1
-        try:
-            yield pool
-        finally:
-            with self._lock:
-                self._users -= 1
-                self._close_unused()
+            return self._pool
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            self._close_unused()
 
     @asynccontextmanager
     async def _loop_pool(self) -> AsyncIterator[ClosingTransport]:
