@@ -189,16 +189,21 @@ class Call:
                 assert error is not None, "a row is missing and nobody said why"
                 errors[int(index)] = error
         answered: dict[str, int] = {}
+        notes: dict[str, None] = {}
+        reduction = plan.resolution.reduction
         for sent in self.sent:
             answered[sent.endpoint.label] = answered.get(sent.endpoint.label, 0) + sent.texts
+            notes |= dict.fromkeys(sent.notes)
+            if sent.cut_here:
+                reduction = "client"
         return EmbeddingResult(
             embeddings=embeddings,
             spec=plan.spec,
-            reduction="client" if any(sent.cut_here for sent in self.sent) else plan.resolution.reduction,
+            reduction=reduction,
             input_type=plan.input_type,
             task=plan.task,
             usage=self.usage(),
-            notes=tuple(dict.fromkeys(note for sent in self.sent for note in sent.notes)),
+            notes=tuple(notes),
             answered_by=answered,
             errors=errors,
             on_narrow=self.policy.on_narrow,
@@ -206,11 +211,13 @@ class Call:
 
     def usage(self) -> Usage:
         """What was paid for, and what was not."""
-        requests, cached = list(self.sent), self.cached
-        counts = [sent.tokens for sent in requests]
-        tokens = None if None in counts else sum(count for count in counts if count is not None)
-        costs = [_usd(sent) for sent in requests]
-        usd = None if None in costs else sum(cost for cost in costs if cost is not None)
+        tokens: int | None = 0
+        usd: float | None = 0.0
+        for sent in self.sent:
+            price = sent.spec.usd_per_million_tokens
+            usd = None if usd is None or price is None or sent.tokens is None else usd + sent.tokens * price / 1e6
+            tokens = None if tokens is None or sent.tokens is None else tokens + sent.tokens
+        cached = self.cached
         return Usage(tokens, usd) if cached is None else Usage(tokens, usd, cached.texts, cached.tokens, cached.usd)
 
 
@@ -222,8 +229,3 @@ def about(error: MRLError, index: int) -> MRLError:
     # Every error that can be about one text says so by `index`.
     made.index = index  # type: ignore[attr-defined]
     return made
-
-
-def _usd(sent: Sent) -> float | None:
-    price = sent.spec.usd_per_million_tokens
-    return None if sent.tokens is None or price is None else sent.tokens * price / 1e6

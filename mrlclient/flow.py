@@ -65,8 +65,13 @@ def _send_all(call: Call, wanted: NDArray[np.intp] | None) -> Flow[None]:
         rows = range(len(plan.texts)) if wanted is None else wanted
         for row, error in (yield from too_long(plan, call.route.main.provider, rows)).items():
             call.fail(row, error)
-    limit = 1 if plan.packing.serial else call.policy.max_concurrency
     batches = plan.batches(wanted, call.route.main.estimator)
+    if len(plan.texts) == 1:
+        # A query: nothing is gathered.
+        for batch in batches:
+            yield from _embed_batch(call, batch)
+        return
+    limit = 1 if plan.packing.serial else call.policy.max_concurrency
     yield Gather((_embed_batch(call, batch) for batch in batches), limit)
 
 

@@ -172,7 +172,8 @@ def _ask(effort: _Effort, endpoint: Endpoint, rows: Rows, now: float) -> Flow[tu
 
 
 def _both(first: Rows, second: Rows) -> Rows:
-    return np.concatenate([first, second], dtype=np.intp) if len(second) else first
+    # An empty range alone would be taken for floats.
+    return np.concatenate([np.asarray(part, dtype=np.intp) for part in (first, second)]) if len(second) else first
 
 
 def _exchange(effort: _Effort, endpoint: Endpoint, batch: Batch, load: Load) -> Flow[Answer]:
