@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 4 * 2**20
 
 _FIND = "SELECT key, at, size, used < ? FROM vectors WHERE key IN (SELECT value FROM carray(?)) AND width >= ?"
+_FIND_ONE = "SELECT key, at, size, used < ? FROM vectors WHERE key = ? AND width >= ?"
 _AFTER = "SELECT key, at, size FROM vectors WHERE at > ? AND typeof(at) = 'integer' ORDER BY at LIMIT ?"
 _NOWHERE = "SELECT key, at FROM vectors WHERE typeof(at) <> 'integer'"
 
@@ -104,8 +105,10 @@ class Reader:
         """Writes the rows of some numbers. Returns the places of those that could not be read."""
         row_of = {number: row for row, number in enumerate(request.numbers.tolist())}
         width = request.out.shape[1]
-        bindings = (request.stale, apsw.carray(numbers), width)
-        held = [(row_of[key], key, at, size, stale) for key, at, size, stale in self._db.execute(_FIND, bindings)]
+        # One number needs no table to be looked up in.
+        query, wanted = (_FIND_ONE, int(numbers[0])) if len(numbers) == 1 else (_FIND, apsw.carray(numbers))
+        found: Any = self._db.execute(query, (request.stale, wanted, width))
+        held = [(row_of[key], key, at, size, stale) for key, at, size, stale in found]
         # In the order of the rows, so that those of a whole batch are copied at once.
         held.sort(key=itemgetter(0))
         most = codec.prefix_size(width)
