@@ -140,8 +140,10 @@ def _normalize(rows: NDArray[np.float32], bounds: tuple[float, float] = _SAFE_SQ
             np.multiply(row, 1.0 / math.sqrt(square), out=row)
             return {}
     squares = np.vecdot(rows, rows)
-    problems = {} if _within(squares, bounds) else _problems(rows, squares, bounds)
-    if not _within(squares, _SAFE_SQUARES):
+    problems: dict[int, str] = {}
+    # Whatever bounds there are lie within the safe ones.
+    if not _within(squares, bounds):
+        problems = _problems(rows, squares, bounds)
         # Squares of very large or very small numbers leave float32's range: such rows are scaled by their peak first.
         extreme = ~((squares > _SAFE_SQUARES[0]) & (squares < _SAFE_SQUARES[1]))
         scaled = rows[extreme]
