@@ -41,7 +41,8 @@ class Performer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as what lives for a moment only: that would double the time it takes to make one, and its class.
+@dataclass(slots=True)
 class Send:
     """Send a request that the provider encoded, and wait `timeout` seconds at most; the outcome is its reply."""
 
@@ -50,7 +51,7 @@ class Send:
     timeout: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CountTokens:
     """Count the tokens of some texts; the outcome is a list of integers."""
 
@@ -58,19 +59,19 @@ class CountTokens:
     texts: Sequence[str] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Now:
     """Look at the clock; the outcome is seconds, which never run backwards."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sleep:
     """Wait so many seconds."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wait:
     """Wait for a future, `timeout` seconds at most; the outcome is whether it is done."""
 
@@ -78,7 +79,7 @@ class Wait:
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reserve:
     """Reserve a request and its tokens within a limit; the outcome is seconds to wait before it may go."""
 
@@ -103,7 +104,7 @@ class CacheStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CacheLook:
     """Look into a cache; the outcome is a `Look`, and the rows found are written to `out`."""
 
@@ -114,7 +115,7 @@ class CacheLook:
     out: NDArray[np.float32] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CacheKeep:
     """Keep vectors in a cache."""
 
@@ -122,7 +123,7 @@ class CacheKeep:
     entries: Sequence[Entry] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Join:
     """Wait for rows that other calls are getting.
 
@@ -132,7 +133,7 @@ class Join:
     flights: Sequence[Future[NDArray[np.float32] | None]] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Gather:
     """Run flows; the outcome is the list of their results. The first failure stops all.
 

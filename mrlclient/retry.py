@@ -1,13 +1,18 @@
-"""Whether to try again, and how long to wait: tenacity decides, the driver sleeps."""
+"""Whether to try again, and how long to wait: tenacity decides, the driver sleeps.
+
+tenacity is imported when something has failed: most processes never try anything again.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-
-import tenacity
+from typing import TYPE_CHECKING
 
 from mrlclient.errors import ProviderError, ResponseContractError
+
+if TYPE_CHECKING:
+    import tenacity
 
 #: An unusable answer is asked for at most this many times.
 _CONTRACT_ATTEMPTS = 3
@@ -28,7 +33,16 @@ class RetryPolicy:
     @cached_property
     def retrying(self) -> tenacity.Retrying:
         """The policy as tenacity runs it; it is asked, and never sleeps."""
+        import tenacity
+
         return tenacity.Retrying(stop=self._stop, wait=self._wait, retry=self._retry, reraise=True)
+
+    @cached_property
+    def _backoff(self) -> tenacity.wait_random_exponential:
+        import tenacity
+
+        # Full jitter: many clients that failed together do not come back together.
+        return tenacity.wait_random_exponential(multiplier=0.5, max=8.0)
 
     def _retry(self, state: tenacity.RetryCallState) -> bool:
         error = _error(state)
@@ -41,9 +55,8 @@ class RetryPolicy:
         return state.attempt_number >= limit
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        # Full jitter: many clients that failed together do not come back together.
         asked = _error(state).retry_after
-        return asked if asked is not None else _BACKOFF(state)
+        return asked if asked is not None else self._backoff(state)
 
 
 class Attempts:
@@ -51,11 +64,12 @@ class Attempts:
 
     def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
-        # Made when something has failed, which is seldom.
         self._state: tenacity.RetryCallState | None = None
 
     def wait_after(self, error: ProviderError) -> float | None:
         """Seconds to wait before the next attempt; None where there is to be none."""
+        import tenacity
+
         retrying = self._policy.retrying
         state = self._state = self._state or tenacity.RetryCallState(retrying, None, (), {})
         state.set_exception((type(error), error, error.__traceback__))
@@ -68,9 +82,6 @@ class Attempts:
         assert isinstance(wait, tenacity.DoSleep)
         state.prepare_for_next_attempt()
         return float(wait)
-
-
-_BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=8.0)
 
 
 def _error(state: tenacity.RetryCallState) -> ProviderError:

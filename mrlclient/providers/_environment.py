@@ -18,15 +18,25 @@ from mrlclient.errors import ConfigurationError
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
-def tls_context() -> ssl.SSLContext:
-    """The certificates to trust: those of `SSL_CERT_FILE` or `SSL_CERT_DIR` where one is set, else the system's.
+def context_for(url: str) -> ssl.SSLContext:
+    """The certificates to trust on the way to a server.
+
+    Raises:
+        ConfigurationError: If they cannot be read.
+    """
+    # Nobody is trusted where there is nothing to encrypt: to read certificates takes tens of milliseconds.
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if urlsplit(url).scheme == "http" else _tls_context()
+
+
+def _tls_context() -> ssl.SSLContext:
+    """The certificates of `SSL_CERT_FILE` or `SSL_CERT_DIR` where one is set, else the system's.
 
     Raises:
         ConfigurationError: If they cannot be read.
     """
     problem = ""
     try:
-        return _tls_context(*(os.environ.get(name) for name in _CERTIFICATE_VARIABLES))
+        return _read_certificates(*(os.environ.get(name) for name in _CERTIFICATE_VARIABLES))
     except OSError as error:
         problem = type(error).__name__
     raise ConfigurationError(
@@ -35,8 +45,8 @@ def tls_context() -> ssl.SSLContext:
 
 
 @lru_cache(maxsize=8)
-def _tls_context(*named: str | None) -> ssl.SSLContext:
-    """Read once for each setting: it takes tens of milliseconds, and any number of clients may share it."""
+def _read_certificates(*named: str | None) -> ssl.SSLContext:
+    """Read once for each setting: any number of clients may share it."""
     return httpx2.create_ssl_context()
 
 
@@ -65,5 +75,5 @@ def proxy_for(url: str) -> httpx2.Proxy | None:
     if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
         raise ConfigurationError("HTTPS_PROXY or ALL_PROXY names a SOCKS proxy. Install: pip install 'httpx2[socks]'")
     if proxy.url.scheme == "https":
-        proxy.ssl_context = tls_context()
+        proxy.ssl_context = _tls_context()
     return proxy

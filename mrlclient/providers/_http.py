@@ -19,7 +19,6 @@ from mrlclient.errors import ConfigurationError, ProviderConnectionError, Provid
 from mrlclient.limits import fingerprint_of
 from mrlclient.providers._body import Body, collect
 from mrlclient.providers._credentials import Secret
-from mrlclient.providers._environment import proxy_for
 from mrlclient.providers._exchange import Reply, Request, shorter, timed_out
 from mrlclient.providers._network import ClosingTransport, Deadline, DeadlineTransport, read_directly
 
@@ -148,7 +147,7 @@ class HTTPTransport:
         with self._lock:
             self._check_open()
             if self._pool is None:
-                self._pool = DeadlineTransport(proxy_for(str(self._url)), _LIMITS)
+                self._pool = DeadlineTransport(str(self._url), _LIMITS)
             self._users += 1
             return self._pool
 
@@ -164,7 +163,7 @@ class HTTPTransport:
         self._check_open()
         loop = anyio.lowlevel.current_token()
         if loop not in self._loops:
-            pool = ClosingTransport(proxy_for(str(self._url)), _LIMITS)
+            pool = ClosingTransport(str(self._url), _LIMITS)
             for old in [old for old in list(self._loops) if _is_closed(old)]:
                 # A loop that was closed without shutdown_asyncgens: its sockets go with the last reference.
                 del self._loops[old]

@@ -14,7 +14,7 @@ import httpcore2
 import httpx2
 
 from mrlclient.providers._direct import Rest
-from mrlclient.providers._environment import tls_context
+from mrlclient.providers._environment import context_for, proxy_for
 
 #: Bytes handed to a socket at once, a TLS record: the clock is read in between.
 _PIECE = 16 * 1024
@@ -51,8 +51,8 @@ class Deadline:
 class DeadlineTransport(httpx2.HTTPTransport):
     """httpx2's transport for threads, for requests that carry a `Deadline`."""
 
-    def __init__(self, proxy: httpx2.Proxy | None, limits: httpx2.Limits) -> None:
-        super().__init__(verify=tls_context(), trust_env=False, proxy=proxy, limits=limits)
+    def __init__(self, url: str, limits: httpx2.Limits) -> None:
+        super().__init__(verify=context_for(url), trust_env=False, proxy=proxy_for(url), limits=limits)
         # httpx2 has no argument for it; httpcore2, which it is built on, has.
         self._pool._network_backend = _DeadlineBackend(self._pool)
 
@@ -60,8 +60,8 @@ class DeadlineTransport(httpx2.HTTPTransport):
 class ClosingTransport(httpx2.AsyncHTTPTransport):
     """httpx2's transport for event loops, which leaves no socket behind where connecting or closing is cancelled."""
 
-    def __init__(self, proxy: httpx2.Proxy | None, limits: httpx2.Limits) -> None:
-        super().__init__(verify=tls_context(), trust_env=False, proxy=proxy, limits=limits)
+    def __init__(self, url: str, limits: httpx2.Limits) -> None:
+        super().__init__(verify=context_for(url), trust_env=False, proxy=proxy_for(url), limits=limits)
         self._pool._network_backend = _ClosingBackend(self._pool)
 
     async def aclose(self) -> None:
