@@ -162,6 +162,7 @@ class Funnel:
         """Refuses codes that are not of the matrix's rows."""
         if self._index is not None:
             raise ConfigurationError("index and quantized both draw up the shortlist. Give one of them.")
+        quantized.check_known()
         if (len(quantized), quantized.dimensions) != (len(self), self.shortlist_dimensions):
             raise ConfigurationError(
                 f"quantized has {len(quantized)} rows of {quantized.dimensions} dimensions, where the matrix has "
