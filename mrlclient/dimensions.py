@@ -5,11 +5,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from mrlclient._codes import DType
 from mrlclient.errors import ConfigurationError, DimensionsOutOfRangeError, NotMatryoshkaError
 from mrlclient.models import ModelSpec, matryoshka_models
+
+if TYPE_CHECKING:
+    from mrlclient._codes import DType
 
 Reduction = Literal["native", "server", "client"]
 OnNarrow = Literal["error", "warn", "allow"]

@@ -48,7 +48,8 @@ class ModelSpec:
             None: the parameter is never sent, the full width is asked for and cut here.
         server_cut_is_prefix: Whether the server's own cut equals slice + L2, so that a cache may keep vectors of all
             widths together.
-        server_dtypes: Types that the provider sends beside float32, at the widths of `server_dimensions`.
+        server_dtypes: Types that the provider sends beside float32, at the widths of `server_dimensions`: some of
+            `"int8"`, `"uint8"`, `"binary"` and `"ubinary"`, the latter two as `mrlclient.quantize` makes them.
         smallest_evaluated: The narrowest width that the authors evaluated; narrower ones warn.
         scores: Published (dimensions, score) pairs of the measure `score_name`.
         recipe: How a full vector is cut. `"center_slice_l2"` removes the mean over the full width first.

@@ -60,7 +60,7 @@ def decode_embeddings(
     )
 
 
-def _decode(answer: Any, count: int, provider: str, out: NDArray[Any] | None, dtype: DType) -> Answer:
+def _decode(answer: Any, count: int, provider: str, out: NDArray[Any] | None, dtype: DType = "float32") -> Answer:
     data = answer.get("data") if isinstance(answer, Mapping) else None
     if not isinstance(data, list) or not all(isinstance(item, Mapping) for item in data):
         raise UnusableError("it has no list of data" + (", but an error" if _has_error(answer) else ""))
