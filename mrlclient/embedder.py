@@ -259,10 +259,9 @@ class Embedder:
                 them, for the calls to come.
             quantization: Who makes `dtype`: the embedder's choice by default. With `"client"` the floats come, and are
                 made smaller here, whoever the provider is. With `"server"` the codes come, in about a fourth of the
-                bytes or less, and the result holds nothing else. That is refused with a cache, which keeps floats; where
-                the model's `ModelSpec.server_dtypes` does not name the type; and at widths that the server does not cut
-                to. Nobody says which numbers a server's int8 and uint8 stand for: they have a `result.space` of their
-                own.
+                bytes or less, and the result holds nothing else. It is refused where `ModelSpec.server_dtypes` does not
+                name the type, at widths that the server does not cut to, and with a cache, which keeps floats. Nobody
+                says which numbers a server's int8 and uint8 stand for: they have a `result.space` of their own.
             on_error: What to do where the provider has refused some texts, or failed for them for good. With `"raise"`
                 that is an error, whose `partial` holds the others; a failure that is no text's own ends the call at
                 once. With `"return"` the result has all that could be had: `result.errors` names the others, and their

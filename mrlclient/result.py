@@ -46,6 +46,7 @@ class EmbeddingResult:
     It has a length, iterates over rows, can be indexed, and `numpy.asarray(result)` gives the matrix.
 
     Attributes:
+        floats: As `embeddings`; None where the server sent codes.
         reduction: Where the cut to d was made: `"native"` (full width), `"server"` or `"client"`.
         input_type: The role that the texts were embedded for; None where none was given and the model assumes none.
         task: The task that they were embedded for, where one was given.
@@ -62,7 +63,7 @@ class EmbeddingResult:
             and what those stand for. Where the server made them (`quantization="server"`), there is nothing else.
     """
 
-    _floats: NDArray[np.float32] | None
+    floats: NDArray[np.float32] | None
     spec: ModelSpec
     reduction: Reduction
     input_type: InputType | None
@@ -81,19 +82,19 @@ class EmbeddingResult:
         Raises:
             ConfigurationError: If the server sent codes: `quantized` has them.
         """
-        if self._floats is None:
+        if self.floats is None:
             codes = self._codes
             raise ConfigurationError(
                 f"This result holds no floats: the server sent {codes.dtype}. result.quantized has its codes"
                 + (", and mrlclient.quantize.dequantize the floats that they stand for" if codes.is_known else "")
                 + ". To have floats, and codes made of them, embed without quantization='server'."
             )
-        return self._floats
+        return self.floats
 
     @property
     def dimensions(self) -> int:
         """The width of the embeddings."""
-        return self._codes.dimensions if self._floats is None else int(self._floats.shape[1])
+        return self._codes.dimensions if self.floats is None else int(self.floats.shape[1])
 
     @property
     def model(self) -> str:
@@ -112,7 +113,7 @@ class EmbeddingResult:
         int8 and uint8 of a server have one of their own, for each model and width: nobody says which numbers they stand
         for, so that they can be compared with nothing else.
         """
-        if self._floats is None and not self._codes.is_known:
+        if self.floats is None and not self._codes.is_known:
             return f"{self.spec.provider}/{self.spec.name}/{self._codes.dtype}/{self.dimensions}"
         return self.spec.space
 
@@ -140,7 +141,7 @@ class EmbeddingResult:
                 dimensions=width,
                 native_dimensions=self.spec.native_dimensions,
             )
-        if self._floats is None:
+        if self.floats is None:
             self._codes.at(width)  # which says why, where they cannot be cut
         if width == self.dimensions:
             return self.embeddings
@@ -170,7 +171,7 @@ class EmbeddingResult:
         return self.quantized
 
     def __len__(self) -> int:
-        return len(self._codes if self._floats is None else self._floats)
+        return len(self._codes if self.floats is None else self.floats)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return iter(self.embeddings)

@@ -63,7 +63,7 @@ class Funnel:
             No prefix is then kept here, and rows are read and checked only when they are on a shortlist.
         quantized: The rows in fewer bytes, to draw up the shortlist with, at their full width or cut to another:
             `mrlclient.quantize`, or `result.quantized`. As with an index, rows are then read only when they are on a
-            shortlist. Queries are quantised too where the rows are binary.
+            shortlist. Queries are quantised too where the rows are binary. A server's int8 and uint8 cannot be used.
 
     Raises:
         ConfigurationError: If any of these cannot be used; the message says which row or width, and what to do.

@@ -127,8 +127,8 @@ class Reader:
         except MRLError as error:
             self.tell(at, str(error), error)
         else:
+            named = [name for name in ("quantization", "ranges", "dtype") if name in arguments]
             try:
-                named = [name for name in ("quantization", "ranges", "dtype") if name in arguments]
                 output = OutputType(**{name: arguments[name] for name in named})
                 output.check(self.widths[0])
                 kept, native = "cache" in arguments, arguments.get("fetch") == "native"

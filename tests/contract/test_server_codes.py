@@ -22,12 +22,14 @@ from mrlclient import (
     ModelSpec,
     MRLError,
     OpenAI,
+    Provider,
     ProviderError,
     ResponseContractError,
     ServerBehaviorWarning,
     Voyage,
     catalogue,
 )
+from mrlclient.providers import Answer, Packing
 from mrlclient.quantize import Quantized, Ranges, dequantize, quantize, scores
 from mrlclient.search import Funnel
 from mrlclient.testing.emulator import FAULTS, Fault, edits, emulator_vector
@@ -409,6 +411,65 @@ def test_a_declared_model_has_the_types_that_it_says(emulator):
         np.testing.assert_array_equal(result.quantized.codes, codes("ubinary", dimensions=256))
         with pytest.raises(ConfigurationError, match="It sends ubinary:"):
             embedder.embed(TEXTS, dtype="int8", quantization="server")
+
+
+class Acme(Provider):
+    """A third party's: what it answers is in its own hands."""
+
+    name = "acme"
+    quantizes = True
+    packing = Packing(max_inputs=2)
+
+    def __init__(self, make):
+        super().__init__(
+            ModelSpec(
+                provider="acme", name="nest", native_dimensions=16, matryoshka=False, server_dtypes=("int8", "binary")
+            )
+        )
+        self.make = make
+
+    def encode(self, batch):
+        return batch
+
+    def send(self, request, timeout=None):
+        return self.make([float(text) for text in request.texts], request.resolution.dtype)
+
+    async def asend(self, request, timeout=None):
+        return self.send(request)
+
+    def decode(self, reply, batch):
+        return Answer(reply)
+
+    def close(self):
+        pass
+
+
+def test_a_third_partys_server_may_have_types_too():
+    def make(seeds, dtype):
+        return np.array([np.arange(16) + seed for seed in seeds], dtype=np.int8)[:, : 16 if dtype == "int8" else 2]
+
+    with Embedder(Acme(make), quantization="server", dtype="int8") as embedder:
+        result = embedder.embed(["1", "2", "3", "1"])
+        np.testing.assert_array_equal(result.quantized.codes[:, 0], [1, 2, 3, 1])
+        assert embedder.embed(["1"], dtype="binary").quantized.codes.shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda seeds, _: np.ones((len(seeds), 16), dtype=np.float32),
+        lambda seeds, _: np.arange(16 * len(seeds), dtype=np.uint8).reshape(-1, 16),
+        lambda seeds, _: np.arange(2 * len(seeds), dtype=np.int8).reshape(-1, 2),
+        lambda seeds, _: np.arange(16 * len(seeds) + 16, dtype=np.int8).reshape(-1, 16),
+        lambda seeds, _: np.full((len(seeds), 16), 5, dtype=np.int8),
+    ],
+)
+def test_what_a_third_party_answers_is_checked(wrong):
+    with (
+        Embedder(Acme(wrong), quantization="server", dtype="int8", max_attempts=1) as embedder,
+        pytest.raises(ResponseContractError),
+    ):
+        embedder.embed(["1", "2"])
 
 
 @pytest.mark.parametrize("role", ["fallback", "endpoints", "query_model"])
