@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 #: What a vector's numbers may be.
 DType = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 
+#: Where vectors are made smaller: here, or by the server.
+Quantization = Literal["client", "server"]
+
 #: How each is stored.
-STORED_AS: dict[str, Any] = {
+STORED_AS: dict[DType, Any] = {
     "float32": np.float32,
     "float16": np.float16,
     "int8": np.int8,
@@ -40,6 +43,9 @@ _HIGHEST_BIT = np.uint8(0x80)
 
 #: Numbers that are handled at a time, so that they stay in the processor's cache.
 _BLOCK = 196_608
+
+#: So many codes of a vector are not equal by chance.
+_NO_CHANCE = 8
 
 
 def check_dtype(dtype: object) -> DType:
@@ -71,6 +77,14 @@ def code_width(dtype: DType, dimensions: int) -> int:
             dimensions=dimensions,
         )
     return dimensions // 8
+
+
+def unusable_codes(codes: NDArray[Any]) -> dict[int, str]:
+    """The rows of a server's codes that are no vector's, in order, and why; empty where all can be used."""
+    if codes.shape[1] < _NO_CHANCE:
+        return {}
+    constant = np.flatnonzero((codes == codes[:, :1]).all(axis=1))
+    return dict.fromkeys(constant.tolist(), "one number throughout")
 
 
 def float_rows(vectors: Any, what: str) -> NDArray[Any]:

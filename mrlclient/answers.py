@@ -5,10 +5,11 @@ Pure, as the flow that it is part of.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrlclient._codes import STORED_AS, code_width, unusable_codes
 from mrlclient.call import Call, Sent
 from mrlclient.errors import DimensionsMismatchError, ResponseContractError
 from mrlclient.models import ModelSpec
@@ -35,7 +36,9 @@ def take(
     """
     spec = plan.spec
     ignored = _width_ignored(plan, batch, answer)
-    if answer.vectors is batch.out:
+    if plan.resolution.dtype != "float32":
+        problems = _write_codes(call, batch, answer.vectors)
+    elif answer.vectors is batch.out:
         problems = normalize_usable(answer.vectors, unit_length=spec.unit_length)
     else:
         problems = _write(call, plan, batch, answer.vectors)
@@ -44,7 +47,7 @@ def take(
     if problems:
         good = np.delete(np.arange(len(batch.texts)), list(problems))
         rows = np.asarray(rows)[good]
-    call.done[slice(rows.start, rows.stop) if isinstance(rows, range) else rows] = True
+    call.done[_places(rows)] = True
     notes = answer.notes if ignored is None else (*answer.notes, ignored)
     cut_here = ignored is not None and len(rows) > 0
     call.sent.append(Sent(endpoint, spec, len(rows), answer.tokens, answer.model, cut_here, notes if len(rows) else ()))
@@ -79,6 +82,17 @@ def _write(call: Call, plan: Plan, batch: Batch, vectors: NDArray[np.float32]) -
     return problems
 
 
+def _write_codes(call: Call, batch: Batch, codes: NDArray[Any]) -> dict[int, str]:
+    """Writes codes as the server made them. Returns what `unusable_codes` does; such rows are written over later."""
+    if codes is not batch.out:
+        call.rows[_places(batch.rows)] = codes
+    return unusable_codes(codes)
+
+
+def _places(rows: Rows) -> slice | NDArray[np.intp]:
+    return slice(rows.start, rows.stop) if isinstance(rows, range) else rows
+
+
 def _width_ignored(plan: Plan, batch: Batch, answer: Answer) -> str | None:
     """What to tell where the server ignored the width, though what it sent can be cut here; None where it did not.
 
@@ -89,6 +103,9 @@ def _width_ignored(plan: Plan, batch: Batch, answer: Answer) -> str | None:
     count, width = answer.vectors.shape
     if count != len(batch.texts):
         raise _unusable(spec, f"answered with {count} vectors for {len(batch.texts)} texts")
+    if resolution.dtype != "float32":
+        _check_codes(plan, answer.vectors)
+        return None
     if width == resolution.received:
         return None
     asked = resolution.requested
@@ -96,6 +113,23 @@ def _width_ignored(plan: Plan, batch: Batch, answer: Answer) -> str | None:
         problem = f"answered with {width} dimensions where {resolution.received} were expected"
         raise _unusable(spec, problem, DimensionsMismatchError)
     return f"{spec.address}: the server ignored dimensions={asked} and sent {width}; they were cut here."
+
+
+def _check_codes(plan: Plan, codes: NDArray[Any]) -> None:
+    """Refuses codes of another width or type: here they cannot be cut.
+
+    Raises:
+        DimensionsMismatchError: If they are.
+    """
+    dtype, dimensions = plan.resolution.dtype, plan.resolution.received
+    expected, stored_as = code_width(dtype, dimensions), np.dtype(STORED_AS[dtype])
+    if codes.shape[1] != expected or codes.dtype != stored_as:
+        raise _unusable(
+            plan.spec,
+            f"answered with {codes.shape[1]} numbers a vector, of {codes.dtype}, where {dimensions} dimensions of "
+            f"{dtype} are {expected} of {stored_as}: the server may have ignored the type or the width",
+            DimensionsMismatchError,
+        )
 
 
 def _said(problems: dict[int, str]) -> str:

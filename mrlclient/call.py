@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from mrlclient._codes import STORED_AS, code_width
 from mrlclient.dimensions import resolve
 from mrlclient.errors import MRLError
 from mrlclient.models import ModelSpec
@@ -79,7 +80,7 @@ class Call:
         route: Who may answer.
         policy: How hard to try.
         on_error: Whether texts that cannot be had are an error.
-        rows: (n, d) float32, a row for each of the plan's texts; meaningful where `done`.
+        rows: (n, d) float32, or (n, w) codes of a server: a row for each of the plan's texts; meaningful where `done`.
         done: (n,) bool.
         asked: Who was sent a request, each time.
         sent: The requests that were answered.
@@ -95,7 +96,7 @@ class Call:
     route: Route
     policy: Policy
     on_error: OnError = "raise"
-    rows: NDArray[np.float32] = field(init=False)
+    rows: NDArray[Any] = field(init=False)
     done: NDArray[np.bool_] = field(init=False)
     asked: list[Endpoint] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
@@ -108,7 +109,10 @@ class Call:
     _plans: dict[Endpoint, Plan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.rows = np.empty((len(self.plan.texts), self.plan.resolution.dimensions), dtype=np.float32)
+        width, dtype = self.plan.resolution.dimensions, self.plan.resolution.dtype
+        if dtype != "float32":
+            width = code_width(dtype, width)
+        self.rows = np.empty((len(self.plan.texts), width), dtype=STORED_AS[dtype])
         self.done = np.zeros(len(self.plan.texts), dtype=np.bool_)
 
     def plan_for(self, endpoint: Endpoint) -> Plan:
@@ -118,7 +122,8 @@ class Call:
         if spec is self.plan.spec or spec == self.plan.spec:
             return self.plan
         if endpoint not in self._plans:
-            resolution = resolve(spec, self.plan.resolution.dimensions)
+            wanted = self.plan.resolution
+            resolution = resolve(spec, wanted.dimensions, dtype=wanted.dtype)
             self._plans[endpoint] = self.plan.under(spec, endpoint.provider.packing, resolution)
         return self._plans[endpoint]
 
@@ -129,7 +134,7 @@ class Call:
             return rows
         return np.array([row for row in rows if not self.done[row] and int(row) not in self.failures], dtype=np.intp)
 
-    def room(self, rows: Rows) -> NDArray[np.float32] | None:
+    def room(self, rows: Rows) -> NDArray[Any] | None:
         """Where an answer of the main model may write these rows itself; None where they are not final as they come."""
         resolution = self.plan.resolution
         cut_here = resolution.received != resolution.dimensions or self.plan.spec.is_centered
@@ -172,18 +177,18 @@ class Call:
         Args:
             missing: Why rows are missing that neither came nor failed; None where there are none.
         """
-        plan, done = self.plan, self.done
+        plan, done, dtype = self.plan, self.done, self.plan.resolution.dtype
         whole = np.count_nonzero(done) == len(done)
         if not whole:
             done = done.copy()
-        embeddings = self.rows
+        rows = self.rows
         errors: dict[int, MRLError] = {}
         if not (whole and isinstance(plan.rows, range)):
             # Threads of an abandoned call may still be writing, so what is not whole is copied.
-            embeddings = self.rows[np.asarray(plan.rows, dtype=np.intp)]
+            rows = self.rows[np.asarray(plan.rows, dtype=np.intp)]
         if not whole:
             lost = np.flatnonzero(~done[np.asarray(plan.rows, dtype=np.intp)])
-            embeddings[lost] = np.nan
+            rows[lost] = np.nan if dtype == "float32" else 0
             for index in lost:
                 error = self.failures.get(int(plan.rows[index]), missing)
                 assert error is not None, "a row is missing and nobody said why"
@@ -196,8 +201,14 @@ class Call:
             notes |= dict.fromkeys(sent.notes)
             if sent.cut_here:
                 reduction = "client"
+        quantized = None
+        if dtype != "float32":
+            # Imported here: a process that takes floats does without it.
+            from mrlclient.quantize import Quantized
+
+            quantized = Quantized(rows, dtype, plan.resolution.dimensions, quantization="server")
         return EmbeddingResult(
-            embeddings=embeddings,
+            rows if quantized is None else None,
             spec=plan.spec,
             reduction=reduction,
             input_type=plan.input_type,
@@ -207,6 +218,7 @@ class Call:
             answered_by=answered,
             errors=errors,
             on_narrow=self.policy.on_narrow,
+            quantized=quantized,
         )
 
     def usage(self) -> Usage:

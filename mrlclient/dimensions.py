@@ -5,10 +5,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from mrlclient.errors import DimensionsOutOfRangeError, NotMatryoshkaError
+from mrlclient.errors import ConfigurationError, DimensionsOutOfRangeError, NotMatryoshkaError
 from mrlclient.models import ModelSpec, matryoshka_models
+
+if TYPE_CHECKING:
+    from mrlclient._codes import DType
 
 Reduction = Literal["native", "server", "client"]
 OnNarrow = Literal["error", "warn", "allow"]
@@ -25,38 +28,65 @@ class Resolution:
         requested: The width to ask the provider for; None where its parameter must not be sent.
         received: The width that must come back.
         reduction: Where the cut is made: `"native"` (none), `"server"` or `"client"`.
+        dtype: The type to ask the provider for, which must come back.
     """
 
     dimensions: int
     requested: int | None
     received: int
     reduction: Reduction
+    dtype: DType = "float32"
 
 
-def resolve(spec: ModelSpec, dimensions: int | None, *, fetch_native: bool = False) -> Resolution:
+def resolve(
+    spec: ModelSpec, dimensions: int | None, *, fetch_native: bool = False, dtype: DType = "float32"
+) -> Resolution:
     """Decides how to get `dimensions` from a model; None asks for the native width.
 
     With `fetch_native` the full width is asked for whatever is wanted, and cut here: a cache then has every width.
     Otherwise the server makes the cut where its parameter takes that width; else the smallest width that it does take,
-    and that is wide enough, is asked for and cut here.
+    and that is wide enough, is asked for and cut here. With another `dtype` than float32 that is refused: nobody here
+    can cut what a server has quantised.
 
     Raises:
         NotMatryoshkaError: If the model has one width only and this is another.
-        DimensionsOutOfRangeError: If it is not an integer of 1 to the native width.
+        DimensionsOutOfRangeError: If it is not an integer of 1 to the native width; or no width at which the server
+            sends `dtype`.
+        ConfigurationError: If the server does not send `dtype`.
     """
     wanted = spec.native_dimensions if dimensions is None else check_width(spec, dimensions)
+    if dtype != "float32" and dtype not in spec.server_dtypes:
+        known = f"It sends {', '.join(spec.server_dtypes)}" if spec.server_dtypes else "It sends floats only"
+        raise ConfigurationError(
+            f"The catalogue knows no server that sends {dtype} of {spec.address}. {known}: leave quantization='server' "
+            f"out, and {dtype} is made here."
+        )
+    requested = _width_to_ask_for(spec, wanted, fetch_native)
+    received = spec.native_dimensions if requested is None else requested
+    if received > wanted and dtype != "float32":
+        widths = spec.server_dimensions if isinstance(spec.server_dimensions, tuple) else (spec.native_dimensions,)
+        raise DimensionsOutOfRangeError(
+            f"The server sends {dtype} of {spec.address} at {', '.join(map(str, widths))} dimensions, not at {wanted}, "
+            f"and what it has quantised is not cut here. Take one of these, or leave quantization='server' out.",
+            model=spec.address,
+            dimensions=wanted,
+            native_dimensions=spec.native_dimensions,
+        )
+    if received > wanted:
+        return Resolution(wanted, requested, received, "client")
+    reduction: Reduction = "native" if wanted == spec.native_dimensions else "server"
+    return Resolution(wanted, requested, received, reduction, dtype)
+
+
+def _width_to_ask_for(spec: ModelSpec, wanted: int, fetch_native: bool) -> int | None:
+    """The width to ask a provider for; None where its parameter must not be sent."""
     if spec.server_dimensions is None:
-        reduction: Reduction = "native" if wanted == spec.native_dimensions else "client"
-        return Resolution(wanted, None, spec.native_dimensions, reduction)
+        return None
     if fetch_native:
-        requested = spec.native_dimensions
-    elif spec.server_dimensions == "any":
-        requested = wanted
-    else:
-        requested = min((d for d in spec.server_dimensions if d >= wanted), default=spec.native_dimensions)
-    if requested > wanted:
-        return Resolution(wanted, requested, requested, "client")
-    return Resolution(wanted, requested, requested, "native" if wanted == spec.native_dimensions else "server")
+        return spec.native_dimensions
+    if spec.server_dimensions == "any":
+        return wanted
+    return min((d for d in spec.server_dimensions if d >= wanted), default=spec.native_dimensions)
 
 
 def check_width(spec: ModelSpec, dimensions: object) -> int:

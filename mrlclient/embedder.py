@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mrlclient._codes import Quantization
     from mrlclient.cache.base import Cache
     from mrlclient.canary import Canary
     from mrlclient.chunk import Chunk
@@ -84,6 +85,8 @@ class Embedder:
             `"ubinary"`; with `"float32"` there is none. Everything else is float32 in any case, also in frameworks and
             on the command line.
         ranges: For int8 and uint8: what their codes stand for, from `mrlclient.quantize.calibrate`.
+        quantization: Who makes `dtype` where a call does not say: `"client"`, of the floats that come; or `"server"`.
+            See `embed`.
         max_attempts: Attempts at one request, the first included. Asking the next of several endpoints is none.
         max_concurrency: Requests of one call under way at once.
         deadline: Seconds that one request may take with all its attempts: its turn, the waits between, the answers.
@@ -116,6 +119,7 @@ class Embedder:
         canary: Canary | None = None,
         dtype: DType = "float32",
         ranges: Ranges | None = None,
+        quantization: Quantization = "client",
         max_attempts: int = 5,
         max_concurrency: int = 4,
         deadline: float = 600.0,
@@ -131,8 +135,9 @@ class Embedder:
             specs.append(wiring.spec_of(query_model))
         wiring.check_space(specs)
         widths = wiring.widths_of(specs, dimensions, on_narrow)
-        self._output = OutputType(dtype, ranges)
+        self._output = OutputType(dtype, ranges, quantization)
         self._output.check(widths[0])
+        wiring.check_codes(self._output, specs, widths, cached=cache is not None, fetch_native=fetch == "native")
         # The environment of another process may name another default.
         self._arguments |= {"model": specs[0] if model is None or isinstance(model, str) else model}
         # Only now, so that a width that cannot be had is said before a key is missed.
@@ -234,6 +239,7 @@ class Embedder:
         task: Task | None = None,
         dtype: DType | None = None,
         ranges: Ranges | None = None,
+        quantization: Quantization | None = None,
         on_error: OnError = "raise",
     ) -> EmbeddingResult:
         """Embeds texts; a text that stands several times is sent once.
@@ -247,10 +253,15 @@ class Embedder:
             task: Instead of a role, a task that the model knows: `"clustering"` or `"classification"`.
             dtype: The type of `result.quantized`, which holds the embeddings in fewer bytes beside
                 `result.embeddings`: `"float16"`, `"int8"`, `"uint8"`, `"binary"` or `"ubinary"`. The embedder's by
-                default; with `"float32"` there is none. The numbers are made here, whoever the provider is.
+                default; with `"float32"` there is none.
             ranges: For int8 and uint8, what their codes stand for; the embedder's by default. Without any, they are
                 found with these texts, of which 100 different ones are needed then; `result.quantized.ranges` has
                 them, for the calls to come.
+            quantization: Who makes `dtype`: the embedder's choice by default. With `"client"` the floats come, and are
+                made smaller here, whoever the provider is. With `"server"` the codes come, in about a fourth of the
+                bytes or less, and the result holds nothing else. It is refused where `ModelSpec.server_dtypes` does not
+                name the type, at widths that the server does not cut to, and with a cache, which keeps floats. Nobody
+                says which numbers a server's int8 and uint8 stand for: they have a `result.space` of their own.
             on_error: What to do where the provider has refused some texts, or failed for them for good. With `"raise"`
                 that is an error, whose `partial` holds the others; a failure that is no text's own ends the call at
                 once. With `"return"` the result has all that could be had: `result.errors` names the others, and their
@@ -270,7 +281,7 @@ class Embedder:
             ConfigurationError: If the embedder is closed, the model has no such role or task, or `dtype` and `ranges`
                 do not fit each other, the width or the texts.
         """
-        return self._engine.run(self._plan(texts, dimensions, input_type, task, on_error, dtype, ranges))
+        return self._engine.run(self._plan(texts, dimensions, input_type, task, on_error, dtype, ranges, quantization))
 
     @discreet
     def embed_documents(self, texts: Iterable[str]) -> NDArray[np.float32]:
@@ -310,6 +321,7 @@ class Embedder:
         task: Task | None = None,
         dtype: DType | None = None,
         ranges: Ranges | None = None,
+        quantization: Quantization | None = None,
         on_error: OnError = "raise",
         chunk_size: int = 1024,
         ordered: bool = True,
@@ -327,7 +339,8 @@ class Embedder:
             input_type: As for `embed`.
             task: As for `embed`.
             dtype: As for `embed`.
-            ranges: As for `embed`; int8 and uint8 need them here.
+            ranges: As for `embed`; int8 and uint8 that are made here need them.
+            quantization: As for `embed`.
             on_error: As for `embed`, chunk by chunk. With `"raise"` the chunks before the failure come first, then the
                 error, whose `partial` is of its own chunk, and the stream is over. With `"return"` a chunk comes even
                 if each of its texts was refused; a failure that is no text's own, such as a server that is down, ends
@@ -349,7 +362,7 @@ class Embedder:
         from mrlclient.chunk import order
         from mrlclient.stream import Chunks
 
-        call = self._plan((), dimensions, input_type, task, on_error, dtype, ranges)
+        call = self._plan((), dimensions, input_type, task, on_error, dtype, ranges, quantization)
         wanted = order(
             self._engine, call, self._check_open, texts, chunk_size=chunk_size, ordered=ordered, progress=progress
         )
@@ -365,6 +378,7 @@ class Embedder:
         task: Task | None = None,
         dtype: DType | None = None,
         ranges: Ranges | None = None,
+        quantization: Quantization | None = None,
         on_error: OnError = "raise",
     ) -> EmbeddingResult:
         """`embed` for the running event loop, asyncio's or trio's: the same arguments and the same result.
@@ -372,7 +386,9 @@ class Embedder:
         Raises:
             MRLError: As `embed`.
         """
-        return await self._engine.arun(self._plan(texts, dimensions, input_type, task, on_error, dtype, ranges))
+        return await self._engine.arun(
+            self._plan(texts, dimensions, input_type, task, on_error, dtype, ranges, quantization)
+        )
 
     @discreet
     async def aembed_documents(self, texts: Iterable[str]) -> NDArray[np.float32]:
@@ -406,6 +422,7 @@ class Embedder:
         task: Task | None = None,
         dtype: DType | None = None,
         ranges: Ranges | None = None,
+        quantization: Quantization | None = None,
         on_error: OnError = "raise",
         chunk_size: int = 1024,
         ordered: bool = True,
@@ -422,7 +439,7 @@ class Embedder:
         from mrlclient.chunk import order
         from mrlclient.stream import AsyncChunks
 
-        call = self._plan((), dimensions, input_type, task, on_error, dtype, ranges)
+        call = self._plan((), dimensions, input_type, task, on_error, dtype, ranges, quantization)
         wanted = order(
             self._engine, call, self._check_open, texts, chunk_size=chunk_size, ordered=ordered, progress=progress
         )
@@ -524,10 +541,11 @@ class Embedder:
         on_error: OnError,
         dtype: DType | None = "float32",
         ranges: Ranges | None = None,
+        quantization: Quantization | None = None,
     ) -> Call:
         self._check_open()
         wiring.check_choice("on_error", on_error, _ON_ERROR)
-        output = self._output.override(dtype, ranges)
+        output = self._output.override(dtype, ranges, quantization)
         output.check_errors(on_error)
         return self._engine.plan(texts, dimensions, input_type, task, on_error, output)
 

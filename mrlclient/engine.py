@@ -24,12 +24,13 @@ from mrlclient.plan import make_plan, role_of
 from mrlclient.quick import QuickLook
 from mrlclient.result import EmbeddingResult
 from mrlclient.telemetry import embedding_span, is_in_use
-from mrlclient.wiring import widths_of
+from mrlclient.wiring import check_codes, widths_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mrlclient._codes import DType
     from mrlclient.cache.guarded import GuardedCache
     from mrlclient.endpoints import Endpoint, Route
     from mrlclient.watch import Watch
@@ -82,7 +83,11 @@ class Engine:
         if dimensions is not None:
             widths = widths_of([each.provider.spec for each in route.endpoints], dimensions, self.policy.on_narrow)
         output.check(widths[0])
-        resolution, packing = self._shared_by(route, widths[0], input_type, task)
+        if output.asked != "float32":
+            endpoints = (*self.documents.endpoints, *self.queries.endpoints)
+            specs = [each.provider.spec for each in endpoints]
+            check_codes(output, specs, widths, cached=self.cache is not None, fetch_native=self.fetch_native)
+        resolution, packing = self._shared_by(route, widths[0], input_type, task, output.asked)
         plan = make_plan(
             main.spec,
             packing,
@@ -95,16 +100,16 @@ class Engine:
         return Call(plan, route, self.policy, on_error, output=output)
 
     def _shared_by(
-        self, route: Route, width: int, input_type: InputType | None, task: Task | None
+        self, route: Route, width: int, input_type: InputType | None, task: Task | None, dtype: DType
     ) -> tuple[Resolution, Packing]:
         """How calls of this kind get their width, and how their batches are packed."""
         with suppress(KeyError, TypeError):  # what cannot be hashed is no role, and refused below
-            return self._shared[width, input_type, task]
+            return self._shared[width, input_type, task, dtype]
         for endpoint in route.endpoints:
             role_of(endpoint.provider.spec, input_type, task)
         spec = route.main.provider.spec
-        shared = resolve(spec, width, fetch_native=self.fetch_native), route.main.provider.packing
-        self._shared[width, input_type, task] = shared
+        resolution = resolve(spec, width, fetch_native=self.fetch_native, dtype=dtype)
+        shared = self._shared[width, input_type, task, dtype] = resolution, route.main.provider.packing
         return shared
 
     @property

@@ -17,6 +17,8 @@ from mrlclient.servers import Server
 InputType = Literal["query", "document"]
 Task = Literal["clustering", "classification"]
 Recipe = Literal["slice_l2", "center_slice_l2"]
+#: Types of numbers that a server may send, beside float32.
+ServerDType = Literal["int8", "uint8", "binary", "ubinary"]
 
 #: Fields that hold a positive integer, or None.
 _OPTIONAL_COUNTS = (
@@ -46,6 +48,8 @@ class ModelSpec:
             None: the parameter is never sent, the full width is asked for and cut here.
         server_cut_is_prefix: Whether the server's own cut equals slice + L2, so that a cache may keep vectors of all
             widths together.
+        server_dtypes: Types that the provider sends beside float32, at the widths of `server_dimensions`: some of
+            `"int8"`, `"uint8"`, `"binary"` and `"ubinary"`, the latter two as `mrlclient.quantize` makes them.
         smallest_evaluated: The narrowest width that the authors evaluated; narrower ones warn.
         scores: Published (dimensions, score) pairs of the measure `score_name`.
         recipe: How a full vector is cut. `"center_slice_l2"` removes the mean over the full width first.
@@ -76,6 +80,7 @@ class ModelSpec:
     space: str = ""
     server_dimensions: Literal["any"] | tuple[int, ...] | None = None
     server_cut_is_prefix: bool = False
+    server_dtypes: tuple[ServerDType, ...] = ()
     smallest_evaluated: int | None = None
     scores: tuple[tuple[int, float], ...] = ()
     score_name: str | None = None
@@ -115,6 +120,10 @@ class ModelSpec:
         if isinstance(self.answers_as, str) or not all(isinstance(name, str) for name in self.answers_as):
             raise refuse(f"answers_as must be names, such as ('model-v2',), not {self.answers_as!r}")
         object.__setattr__(self, "answers_as", tuple(self.answers_as))
+        if isinstance(self.server_dtypes, str) or not set(self.server_dtypes) <= set(get_args(ServerDType)):
+            types = ", ".join(get_args(ServerDType))
+            raise refuse(f"server_dtypes must be some of {types}, such as ('int8',), not {self.server_dtypes!r}")
+        object.__setattr__(self, "server_dtypes", tuple(self.server_dtypes))
         try:
             scores = tuple((int(width), float(score)) for width, score in self.scores)
         except (TypeError, ValueError):

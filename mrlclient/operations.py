@@ -154,13 +154,13 @@ class Answer:
     """What a provider made of a batch.
 
     Attributes:
-        vectors: (n, w) float32, a row a text, in the batch's order.
+        vectors: (n, w) float32, or codes of the type asked for: a row a text, in the batch's order.
         tokens: Tokens counted; None where the provider did not say.
         notes: Parameters that the server ignored, though its answer can be used.
         model: The model as the server named it; None where it did not.
     """
 
-    vectors: NDArray[np.float32] = field(repr=False)
+    vectors: NDArray[Any] = field(repr=False)
     tokens: int | None = None
     notes: tuple[str, ...] = ()
     model: str | None = None

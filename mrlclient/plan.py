@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import numpy as np
 
@@ -33,8 +33,9 @@ class Batch:
         resolution: The width asked for.
         input_type: The role, for providers that take it as a parameter.
         truncate_input: Whether the provider may cut an over-long text.
-        out: (n, received width) float32, where a provider may write the vectors of its answer, so that they are not
-            copied: the answer's `vectors` is then this very matrix. None where there is no such place.
+        out: (n, received width) float32, or codes of the type asked for, where a provider may write the vectors of its
+            answer, so that they are not copied: the answer's `vectors` is then this very matrix. None where there is no
+            such place.
     """
 
     texts: Sequence[str] = field(repr=False)
@@ -42,7 +43,7 @@ class Batch:
     resolution: Resolution
     input_type: InputType | None
     truncate_input: bool
-    out: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    out: NDArray[Any] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Plan:
             yield self.batch(_as_range(rows[start:stop]))
             start = stop
 
-    def batch(self, rows: Rows, out: NDArray[np.float32] | None = None) -> Batch:
+    def batch(self, rows: Rows, out: NDArray[Any] | None = None) -> Batch:
         """One batch of the texts in these rows, whatever their size."""
         texts = self.texts[rows.start : rows.stop] if isinstance(rows, range) else [self.texts[int(r)] for r in rows]
         return Batch(texts, rows, self.resolution, self.input_type, self.truncate_input, out)

@@ -18,7 +18,7 @@ found with all documents, and worse with fewer: queries leave it (`docs/how-to/q
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from mrlclient._codes import (
     STEPS,
     STORED_AS,
     DType,
+    Quantization,
     blocks,
     check_dtype,
     code_width,
@@ -64,8 +65,10 @@ class Quantized:
         codes: (n, d) in the type's own kind of number; (n, d / 8) for binary and ubinary.
         dtype: The type.
         dimensions: The width of the vectors, d.
-        ranges: What int8 and uint8 stand for; None for the others.
-        clipped: Numbers that were outside the ranges when these were quantised, and were set to the nearest end.
+        ranges: What int8 and uint8 stand for; None for the others, and where it is not known.
+        clipped: Numbers that were outside the ranges when these were quantised, and were set to the nearest end. Of a
+            server's codes nobody knows.
+        quantization: Who made them: `"client"`, or a `"server"`, which does not say what its int8 and uint8 stand for.
 
     Raises:
         ConfigurationError: If these do not fit together.
@@ -76,10 +79,16 @@ class Quantized:
     dimensions: int
     ranges: Ranges | None = None
     clipped: int = 0
+    quantization: Quantization = "client"
 
     def __post_init__(self) -> None:
         stored_as = STORED_AS[check_dtype(self.dtype)]
-        check_ranges(self.dtype, self.dimensions, self.ranges)
+        if self.quantization not in get_args(Quantization):
+            raise ConfigurationError(f"quantization must be 'client' or 'server', not {self.quantization!r}.")
+        if self.is_known:
+            check_ranges(self.dtype, self.dimensions, self.ranges)
+        elif self.ranges is not None:
+            raise ConfigurationError(f"A server does not say the ranges of its {self.dtype}: leave ranges out.")
         width = code_width(self.dtype, self.dimensions)
         if not isinstance(self.codes, np.ndarray) or self.codes.dtype != stored_as:
             kind = getattr(self.codes, "dtype", type(self.codes).__name__)
@@ -94,14 +103,34 @@ class Quantized:
         """What one vector takes."""
         return bytes_per_vector(self.dtype, self.dimensions)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known which numbers the codes stand for."""
+        return self.quantization == "client" or self.dtype not in SCALED
+
+    def check_known(self) -> None:
+        """Refuses codes of which it is not known which numbers they stand for.
+
+        Raises:
+            ConfigurationError: If a server made them, as int8 or uint8.
+        """
+        if not self.is_known:
+            raise ConfigurationError(
+                f"Nobody says which numbers the server's {self.dtype} codes stand for: they can be compared with each "
+                f"other, as they are, but not cut, scored with floats or made into others. Embed again for another "
+                f"width; or without quantization='server', for floats and codes whose ranges are known."
+            )
+
     def astype(self, dtype: DType) -> Quantized:
         """The same vectors as codes of the signed or unsigned sibling: int8 and uint8, binary and ubinary. Exact.
 
         Raises:
-            ConfigurationError: If `dtype` is not the sibling. `quantize(dequantize(quantized), dtype)` makes others.
+            ConfigurationError: If `dtype` is not the sibling, or a server made int8 or uint8.
+                `quantize(dequantize(quantized), dtype)` makes others.
         """
         if check_dtype(dtype) == self.dtype:
             return self
+        self.check_known()
         if SIBLING.get(self.dtype) != dtype:
             raise ConfigurationError(
                 f"{self.dtype} is not {dtype} with an offset: quantize the vectors themselves, or if they are gone "
@@ -126,8 +155,9 @@ class Quantized:
             return self
         if self.dtype in PACKED:
             cut = np.ascontiguousarray(self.codes[:, : code_width(self.dtype, dimensions)])
-            return Quantized(cut, self.dtype, dimensions)
+            return replace(self, codes=cut, dimensions=dimensions)
         if self.dtype in SCALED:
+            self.check_known()
             raise ConfigurationError(
                 f"{self.dtype} codes cannot be cut: each row's prefix has a length of its own, and they share one "
                 f"limit. quantize(truncate_dimensions(dequantize(quantized), {dimensions}), {self.dtype!r}, "
@@ -145,7 +175,8 @@ class Quantized:
         return (
             f"Quantized({len(self)} × {self.dimensions}, {self.dtype}, {self.bytes_per_vector} bytes each"
             + (f", limit={self.ranges.limit:.4g}" if self.ranges else "")
-            + (f", clipped={self.clipped})" if self.clipped else ")")
+            + (f", clipped={self.clipped}" if self.clipped else "")
+            + (", by the server)" if self.quantization == "server" else ")")
         )
 
 
@@ -201,6 +232,9 @@ def dequantize(quantized: Quantized) -> NDArray[np.float32]:
     Returns:
         (n, d) float32. Rows of int8 and uint8 are of length 1 but for their rounding, which `l2_normalize` puts right;
         those of binary and ubinary have `d ** -0.5`, positive or negative, everywhere.
+
+    Raises:
+        ConfigurationError: If a server made them, as int8 or uint8.
     """
     vectors = np.empty((len(quantized), quantized.dimensions), dtype=np.float32)
     for start, block in blocks(quantized.codes, quantized.dimensions):
@@ -224,7 +258,8 @@ def scores(queries: NDArray[np.floating[Any]] | Quantized, rows: Quantized) -> N
         (q, n) float32. `search.top_k(scores, k)` has the best of them.
 
     Raises:
-        ConfigurationError: If the queries are of another width, or not finite.
+        ConfigurationError: If the queries are of another width, or not finite; or if a server made the codes, as int8
+            or uint8.
     """
     width = queries.dimensions if isinstance(queries, Quantized) else float_rows(queries, "queries").shape[1]
     if width != rows.dimensions:
@@ -258,6 +293,7 @@ def bytes_per_vector(dtype: DType, dimensions: int) -> int:
 
 def _unit(quantized: Quantized) -> float:
     """What one step of `numbers` is."""
+    quantized.check_known()
     if quantized.ranges is not None:
         return quantized.ranges.limit / STEPS
     return float(quantized.dimensions**-0.5) if quantized.dtype in PACKED else 1.0

@@ -10,7 +10,7 @@ import numpy as np
 
 from mrlclient._warn import warn_user
 from mrlclient.dimensions import OnNarrow, Reduction, check_width, narrowness
-from mrlclient.errors import DimensionsOutOfRangeError, MRLError, NarrowDimensionsWarning
+from mrlclient.errors import ConfigurationError, DimensionsOutOfRangeError, MRLError, NarrowDimensionsWarning
 from mrlclient.models import InputType, ModelSpec, Task
 from mrlclient.vectors import truncate_dimensions, unusable_rows
 
@@ -46,8 +46,7 @@ class EmbeddingResult:
     It has a length, iterates over rows, can be indexed, and `numpy.asarray(result)` gives the matrix.
 
     Attributes:
-        embeddings: (n, d) float32, C-contiguous, every row unit length, or NaN where `errors` says why; d is the widest
-            width asked for.
+        floats: As `embeddings`; None where the server sent codes.
         reduction: Where the cut to d was made: `"native"` (full width), `"server"` or `"client"`.
         input_type: The role that the texts were embedded for; None where none was given and the model assumes none.
         task: The task that they were embedded for, where one was given.
@@ -55,15 +54,16 @@ class EmbeddingResult:
         notes: What the server ignored and was put right here; empty when all went as asked.
         answered_by: Who answered, and for how many texts: `"openai:text-embedding-3-small at https://…"`. Texts from a
             cache are not in it.
-        errors: The positions of the texts that could not be embedded, and why. Their rows are NaN. Empty unless the
-            call was told to return what it could (`on_error="return"`), or this is the `partial` of an error.
+        errors: The positions of the texts that could not be embedded, and why. Their rows are NaN; in the codes of a
+            server they are 0, which no vector's are. Empty unless the call was told to return what it could
+            (`on_error="return"`), or this is the `partial` of an error.
         spec: The model that was asked for; another of its space may have answered.
         on_narrow: What `at` does about a width narrower than the authors evaluated.
-        quantized: The same embeddings in fewer bytes, where the call asked for another `dtype` than float32: their
-            codes, and what those stand for.
+        quantized: The embeddings in fewer bytes, where the call asked for another `dtype` than float32: their codes,
+            and what those stand for. Where the server made them (`quantization="server"`), there is nothing else.
     """
 
-    embeddings: NDArray[np.float32]
+    floats: NDArray[np.float32] | None
     spec: ModelSpec
     reduction: Reduction
     input_type: InputType | None
@@ -76,9 +76,25 @@ class EmbeddingResult:
     quantized: Quantized | None = None
 
     @property
+    def embeddings(self) -> NDArray[np.float32]:
+        """(n, d) float32, C-contiguous, every row unit length, or NaN where `errors` says why; d is the widest width.
+
+        Raises:
+            ConfigurationError: If the server sent codes: `quantized` has them.
+        """
+        if self.floats is None:
+            codes = self._codes
+            raise ConfigurationError(
+                f"This result holds no floats: the server sent {codes.dtype}. result.quantized has its codes"
+                + (", and mrlclient.quantize.dequantize the floats that they stand for" if codes.is_known else "")
+                + ". To have floats, and codes made of them, embed without quantization='server'."
+            )
+        return self.floats
+
+    @property
     def dimensions(self) -> int:
-        """The width of `embeddings`."""
-        return int(self.embeddings.shape[1])
+        """The width of the embeddings."""
+        return self._codes.dimensions if self.floats is None else int(self.floats.shape[1])
 
     @property
     def model(self) -> str:
@@ -92,7 +108,13 @@ class EmbeddingResult:
 
     @property
     def space(self) -> str:
-        """Vectors may be compared only with vectors whose `space` is equal."""
+        """Vectors may be compared only with vectors whose `space` is equal.
+
+        int8 and uint8 of a server have one of their own, for each model and width: nobody says which numbers they stand
+        for, so that they can be compared with nothing else.
+        """
+        if self.floats is None and not self._codes.is_known:
+            return f"{self.spec.provider}/{self.spec.name}/{self._codes.dtype}/{self.dimensions}"
         return self.spec.space
 
     def at(self, dimensions: int) -> NDArray[np.float32]:
@@ -108,6 +130,7 @@ class EmbeddingResult:
         Raises:
             NotMatryoshkaError: If the model may not be cut.
             DimensionsOutOfRangeError: If it is no width, or is wider than this result holds.
+            ConfigurationError: If the server sent codes. `result.quantized.at` cuts bits.
         """
         width = check_width(self.spec, dimensions)
         if width > self.dimensions:
@@ -118,6 +141,8 @@ class EmbeddingResult:
                 dimensions=width,
                 native_dimensions=self.spec.native_dimensions,
             )
+        if self.floats is None:
+            self._codes.at(width)  # which says why, where they cannot be cut
         if width == self.dimensions:
             return self.embeddings
         check_narrow(self.spec, width, self.on_narrow)
@@ -140,8 +165,13 @@ class EmbeddingResult:
             + (f", errors={len(self.errors)})" if self.errors else ")")
         )
 
+    @property
+    def _codes(self) -> Quantized:
+        assert self.quantized is not None, "there is nothing that it could hold"
+        return self.quantized
+
     def __len__(self) -> int:
-        return len(self.embeddings)
+        return len(self._codes if self.floats is None else self.floats)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return iter(self.embeddings)

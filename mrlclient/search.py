@@ -63,7 +63,7 @@ class Funnel:
             No prefix is then kept here, and rows are read and checked only when they are on a shortlist.
         quantized: The rows in fewer bytes, to draw up the shortlist with, at their full width or cut to another:
             `mrlclient.quantize`, or `result.quantized`. As with an index, rows are then read only when they are on a
-            shortlist. Queries are quantised too where the rows are binary.
+            shortlist. Queries are quantised too where the rows are binary. A server's int8 and uint8 cannot be used.
 
     Raises:
         ConfigurationError: If any of these cannot be used; the message says which row or width, and what to do.
@@ -162,6 +162,7 @@ class Funnel:
         """Refuses codes that are not of the matrix's rows."""
         if self._index is not None:
             raise ConfigurationError("index and quantized both draw up the shortlist. Give one of them.")
+        quantized.check_known()
         if (len(quantized), quantized.dimensions) != (len(self), self.shortlist_dimensions):
             raise ConfigurationError(
                 f"quantized has {len(quantized)} rows of {quantized.dimensions} dimensions, where the matrix has "

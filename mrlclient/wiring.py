@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mrlclient import registry
-from mrlclient.dimensions import Dimensions, OnNarrow, check_widths
+from mrlclient._codes import SCALED, code_width
+from mrlclient.dimensions import Dimensions, OnNarrow, check_widths, resolve
 from mrlclient.endpoints import Endpoint, Route
 from mrlclient.errors import ConfigurationError, IncompatibleSpaceError
 from mrlclient.gates import gate_for
@@ -22,6 +23,7 @@ from mrlclient.tokens import TokenEstimator
 if TYPE_CHECKING:
     from mrlclient.cache.base import Cache
     from mrlclient.cache.guarded import GuardedCache
+    from mrlclient.output_type import OutputType
 
 #: How a model is named: an address, a declared model, or a provider with settings of its own.
 Model = str | ModelSpec | Provider
@@ -58,6 +60,48 @@ def widths_of(specs: Sequence[ModelSpec], dimensions: Dimensions, on_narrow: OnN
         for width in check_widths(spec, widths):
             check_narrow(spec, width, on_narrow)
     return widths
+
+
+def check_codes(
+    output: OutputType, specs: Sequence[ModelSpec], widths: Sequence[int], *, cached: bool, fetch_native: bool
+) -> None:
+    """Refuses to ask servers for codes that they do not make, or that would be mixed up with others.
+
+    Args:
+        output: What is wanted.
+        specs: The models that may answer.
+        widths: The widths asked for, widest first.
+        cached: Whether there is a cache.
+        fetch_native: Whether the full width is to be asked for.
+
+    Raises:
+        ConfigurationError: If a model has no such codes, or a cache is to keep them.
+        DimensionsOutOfRangeError: If it has none at these widths.
+        IncompatibleSpaceError: If those of the models may not be compared.
+    """
+    dtype = output.asked
+    if dtype == "float32":
+        return
+    if cached or fetch_native:
+        given = "A cache keeps floats" if cached else "fetch='native' is for a cache, which keeps floats"
+        raise ConfigurationError(
+            f"{given}: every type and width is made of them, where a server's {dtype} serves itself only. Leave "
+            f"quantization='server' out, or take an embedder without {'cache' if cached else 'fetch'}."
+        )
+    for width in widths:
+        code_width(dtype, width)
+    if dtype in SCALED and len(widths) > 1:
+        raise ConfigurationError(
+            f"A server's {dtype} cannot be cut, so one request cannot serve the widths {', '.join(map(str, widths))}. "
+            f"Ask for one, or leave quantization='server' out."
+        )
+    for spec in dict.fromkeys(specs):
+        if dtype in SCALED and spec.address != specs[0].address:
+            raise IncompatibleSpaceError(
+                f"{spec.address} cannot stand in for {specs[0].address} in {dtype} of a server: nobody says that their "
+                f"codes stand for the same numbers. Leave quantization='server' out, or take one model."
+            )
+        resolve(spec, widths[0], dtype=dtype)
 
 
 def check_space(specs: Sequence[ModelSpec]) -> None:

@@ -127,10 +127,14 @@ class Reader:
         except MRLError as error:
             self.tell(at, str(error), error)
         else:
+            named = [name for name in ("quantization", "ranges", "dtype") if name in arguments]
             try:
-                OutputType(arguments.get("dtype", "float32"), arguments.get("ranges")).check(self.widths[0])
+                output = OutputType(**{name: arguments[name] for name in named})
+                output.check(self.widths[0])
+                kept, native = "cache" in arguments, arguments.get("fetch") == "native"
+                wiring.check_codes(output, self.specs, self.widths, cached=kept, fetch_native=native)
             except MRLError as error:
-                self.tell((*at, "ranges" if "ranges" in arguments else "dtype"), str(error), error)
+                self.tell((*at, *named[:1]), str(error), error)
 
     def _any_model(self, value: str | Mapping[str, Any], at: Place) -> ModelSpec | Provider | None:
         table = {"model": value} if isinstance(value, str) else value

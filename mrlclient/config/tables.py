@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Required, Union, get_args, get_origi
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from mrlclient._codes import Quantization
 from mrlclient.canary import Canary
 from mrlclient.config.writing import SECRET as SECRET
 from mrlclient.dimensions import OnNarrow
@@ -47,6 +48,7 @@ EMBEDDER: Kinds = {
     "canary": dict[str, Any],
     "dtype": DType,
     "ranges": dict[str, Any],
+    "quantization": Quantization,
     "max_attempts": int,
     "max_concurrency": int,
     "deadline": float,

@@ -236,7 +236,7 @@ class HostedProvider(Provider):
     def decode(self, reply: Reply, batch: Batch) -> Answer:
         if reply.status != 200:
             raise self._error(reply, batch)
-        answer = decode_embeddings(reply.body, len(batch.texts), self.name, batch.out)
+        answer = decode_embeddings(reply.body, len(batch.texts), self.name, batch.out, batch.resolution.dtype)
         spec = self.spec
         if answer.model not in (None, self._served_name, spec.name, *spec.answers_as):
             name = self._sent(batch).word(answer.model)

@@ -1,4 +1,4 @@
-"""One embedding as a server writes it -> the bytes of its float32 numbers, in the order of this machine."""
+"""One embedding as a server writes it -> the bytes of its numbers, in the order of this machine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import binascii
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mrlclient._codes import STORED_AS, DType
 from mrlclient.providers._json import UnusableError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _NUMBERS = {int, float}
 _BASE64 = (memoryview, str)
 _SWAPPED = sys.byteorder == "big"
+
+#: Bytes that a number takes.
+ITEM_SIZES: dict[DType, int] = {dtype: np.dtype(stored_as).itemsize for dtype, stored_as in STORED_AS.items()}
 
 
 class NumberList(NamedTuple):
@@ -24,12 +31,14 @@ class NumberList(NamedTuple):
     text: memoryview
 
 
-def float32_bytes(embedding: Any, index: int) -> bytes:
+def row_bytes(embedding: Any, index: int, dtype: DType = "float32") -> bytes:
     """The numbers of the vector at `index`.
 
     Args:
-        embedding: Base64 of little-endian float32, as a string or as its bytes; or numbers, as a list or `NumberList`.
+        embedding: Base64 of little-endian float32, or of codes of a byte each, as a string or as its bytes; or numbers,
+            as a list or `NumberList`.
         index: Its place, for the error.
+        dtype: The type of its numbers.
 
     Raises:
         UnusableError: If it is not that.
@@ -39,8 +48,10 @@ def float32_bytes(embedding: Any, index: int) -> bytes:
             raw = _decode_base64(embedding)
         except ValueError:
             raw = b""
-        if not raw or len(raw) % 4:
-            raise UnusableError(f"vector {index} is not base64 of float32 numbers")
+        if not raw or len(raw) % ITEM_SIZES[dtype]:
+            raise UnusableError(f"vector {index} is not base64 of {dtype} numbers")
+        if dtype != "float32":
+            return raw
         return np.frombuffer(raw, "<f4").astype(np.float32).tobytes() if _SWAPPED else raw
     if isinstance(embedding, NumberList):
         try:
@@ -57,8 +68,18 @@ def float32_bytes(embedding: Any, index: int) -> bytes:
             raise UnusableError(f"vector {index} holds a number beyond floating point") from None
     else:
         raise UnusableError(f"vector {index} is neither base64 nor a list of numbers")
+    if dtype != "float32":
+        return _code_bytes(numbers, index, dtype)
     with np.errstate(over="ignore", under="ignore"):
         return numbers.astype(np.float32).tobytes()
+
+
+def _code_bytes(numbers: NDArray[np.float64], index: int, dtype: DType) -> bytes:
+    """Numbers that stand for themselves in a type of whole ones."""
+    bounds = np.iinfo(STORED_AS[dtype])
+    if not ((numbers >= bounds.min) & (numbers <= bounds.max) & (numbers == np.rint(numbers))).all():
+        raise UnusableError(f"vector {index} holds numbers that are none of {dtype}")
+    return numbers.astype(STORED_AS[dtype]).tobytes()
 
 
 @cache

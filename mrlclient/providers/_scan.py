@@ -22,7 +22,7 @@ _EMBEDDING = re.compile(rb'"embedding"[ \t\n\r]*:[ \t\n\r]*(["\[])')
 _NUMBER = re.compile(rb"([0-9]+)")
 _QUOTE = ord('"')
 
-#: An embedding that is still unread: base64 or numbers. What it holds is for `float32_bytes` to check.
+#: An embedding that is still unread: base64 or numbers. What it holds is for `row_bytes` to check.
 Cut: TypeAlias = memoryview | NumberList
 
 

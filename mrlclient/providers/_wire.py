@@ -1,4 +1,4 @@
-"""Decoding the embeddings answer that OpenAI and Voyage share: JSON, base64 or float lists -> checked float32 rows."""
+"""Decoding the embeddings answer that OpenAI and Voyage share: JSON, base64 or number lists -> checked rows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrlclient._codes import STORED_AS, DType
 from mrlclient.errors import ResponseContractError
 from mrlclient.operations import Answer
 from mrlclient.providers._json import UnusableError, parse
-from mrlclient.providers._numbers import float32_bytes
+from mrlclient.providers._numbers import ITEM_SIZES, row_bytes
 from mrlclient.providers._scan import scan, scan_in_order
 
 if TYPE_CHECKING:
@@ -21,17 +22,22 @@ _BASE64 = {str, memoryview}
 
 
 def decode_embeddings(
-    body: bytes | bytearray | Mapping[str, Any], count: int, provider: str, out: NDArray[np.float32] | None = None
+    body: bytes | bytearray | Mapping[str, Any],
+    count: int,
+    provider: str,
+    out: NDArray[Any] | None = None,
+    dtype: DType = "float32",
 ) -> Answer:
     """The vectors of an answer, put into the order of its `index` fields.
 
     Args:
         body: `{"data": [{"index", "embedding"}, ...], "model", "usage": {"total_tokens"}}`, as bytes or parsed. An
-            embedding is base64 of little-endian float32, or a list of numbers.
+            embedding is base64 of little-endian float32 or of codes, or a list of numbers.
         count: Texts that were sent.
         provider: Its name, for the errors.
         out: C-contiguous. Where the vectors are as wide, they are written here and the answer holds this very matrix.
             After an error it holds anything.
+        dtype: The type that was asked for.
 
     Raises:
         ResponseContractError: If the answer does not hold exactly one readable vector for each index, all of one width.
@@ -39,14 +45,14 @@ def decode_embeddings(
     if not isinstance(body, Mapping):
         try:
             if (in_order := scan_in_order(body, count)) is not None:
-                return _answer(*in_order, provider, out)
+                return _answer(*in_order, provider, out, dtype)
             if (answer := scan(body)) is not None:
-                return _decode(answer, count, provider, out)
+                return _decode(answer, count, provider, out, dtype)
         except UnusableError:
             # The plain parser decides, and says why.
             pass
     try:
-        return _decode(body if isinstance(body, Mapping) else parse(body), count, provider, out)
+        return _decode(body if isinstance(body, Mapping) else parse(body), count, provider, out, dtype)
     except UnusableError as problem:
         reason = str(problem)
     raise ResponseContractError(
@@ -54,13 +60,13 @@ def decode_embeddings(
     )
 
 
-def _decode(answer: Any, count: int, provider: str, out: NDArray[np.float32] | None) -> Answer:
+def _decode(answer: Any, count: int, provider: str, out: NDArray[Any] | None, dtype: DType = "float32") -> Answer:
     data = answer.get("data") if isinstance(answer, Mapping) else None
     if not isinstance(data, list) or not all(isinstance(item, Mapping) for item in data):
         raise UnusableError("it has no list of data" + (", but an error" if _has_error(answer) else ""))
     if len(data) != count:
         raise UnusableError(f"it has {len(data)} vectors for {count} texts")
-    return _answer(answer, _in_order(data), provider, out)
+    return _answer(answer, _in_order(data), provider, out, dtype)
 
 
 def _has_error(answer: Any) -> bool:
@@ -68,10 +74,10 @@ def _has_error(answer: Any) -> bool:
 
 
 def _answer(
-    answer: Mapping[str, Any], embeddings: Sequence[Any], provider: str, out: NDArray[np.float32] | None
+    answer: Mapping[str, Any], embeddings: Sequence[Any], provider: str, out: NDArray[Any] | None, dtype: DType
 ) -> Answer:
     """The embeddings as a matrix, and what else an answer says."""
-    vectors = _matrix(embeddings, out)
+    vectors = _matrix(embeddings, out, dtype)
     notes: tuple[str, ...] = ()
     if not set(map(type, embeddings)) <= _BASE64:
         notes = (f"{provider}: the server ignored encoding_format=base64 and sent lists of numbers, which is slower.",)
@@ -102,16 +108,17 @@ def _in_order(data: Sequence[Mapping[str, Any]]) -> list[Any]:
     return embeddings
 
 
-def _matrix(embeddings: Sequence[Any], out: NDArray[np.float32] | None) -> NDArray[np.float32]:
+def _matrix(embeddings: Sequence[Any], out: NDArray[Any] | None, dtype: DType) -> NDArray[Any]:
     """The embeddings as rows, decoded straight into their place."""
-    row = float32_bytes(embeddings[0], 0)
-    size, shape = len(row), (len(embeddings), len(row) // 4)
-    vectors = np.empty(shape, dtype=np.float32) if out is None or out.shape != shape else out
+    row = row_bytes(embeddings[0], 0, dtype)
+    size, each = len(row), ITEM_SIZES[dtype]
+    shape = (len(embeddings), size // each)
+    vectors = np.empty(shape, dtype=STORED_AS[dtype]) if out is None or out.shape != shape else out
     target = vectors.data.cast("B")
     target[:size] = row
     for index in range(1, len(embeddings)):
-        row = float32_bytes(embeddings[index], index)
+        row = row_bytes(embeddings[index], index, dtype)
         if len(row) != size:
-            raise UnusableError(f"vector 0 has {size // 4} dimensions and vector {index} has {len(row) // 4}")
+            raise UnusableError(f"vector 0 has {size // each} numbers and vector {index} has {len(row) // each}")
         target[index * size : (index + 1) * size] = row
     return vectors

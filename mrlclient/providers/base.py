@@ -33,6 +33,7 @@ class Provider(ABC):
         counts_tokens: Whether `count_tokens` works.
         encoding_formats: How a server is asked to write vectors, such as `"base64"`; for spans.
         truncates_input: Whether it can embed the beginning of an over-long text.
+        quantizes: Whether it can ask its server for what `ModelSpec.server_dtypes` says.
         model_settings: Arguments of the constructor that are about the one model, such as where its files are; the
             others hold for all of the provider's models.
     """
@@ -41,12 +42,18 @@ class Provider(ABC):
     counts_tokens: bool = False
     encoding_formats: tuple[str, ...] = ()
     truncates_input: bool = True
+    quantizes: bool = False
     model_settings: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, model: str | ModelSpec) -> None:
         self.spec = model if isinstance(model, ModelSpec) else self.find_spec(model)
         if catalogue().aliases.get(self.spec.provider, self.spec.provider) != self.name:
             raise ConfigurationError(f"{self.spec.address} is not a model of the provider {self.name!r}.")
+        if self.spec.server_dtypes and not self.quantizes:
+            raise ConfigurationError(
+                f"{self.name} cannot ask a server for {self.spec.server_dtypes[0]}: leave server_dtypes out of the "
+                f"ModelSpec of {self.spec.address}. embed(dtype=...) makes codes here."
+            )
 
     @classmethod
     def from_spec(cls, spec: ModelSpec) -> Provider:

@@ -49,6 +49,7 @@ class Voyage(HostedProvider):
     key_variable: ClassVar[str | None] = "VOYAGE_API_KEY"
     vendor_urls: ClassVar[tuple[str, ...]] = ("https://api.voyageai.com/v1", "https://ai.mongodb.com/v1")
     default_max_inputs: ClassVar[int] = 1000
+    quantizes = True
 
     def __init__(
         self,
@@ -89,6 +90,8 @@ class Voyage(HostedProvider):
             fields["input_type"] = batch.input_type
         if batch.resolution.requested is not None:
             fields["output_dimension"] = batch.resolution.requested
+        if batch.resolution.dtype != "float32":
+            fields["output_dtype"] = batch.resolution.dtype
         return fields
 
     def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None, str | None]:

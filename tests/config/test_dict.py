@@ -73,6 +73,7 @@ PROFILES = {
     "canary": {"model": WORDS, "canary": {"path": "HERE/canary.json", "every": 60.0, "threshold": 0.99}},
     "dtype": {"model": WORDS, "dtype": "ubinary"},
     "ranges": {"model": WORDS, "dtype": "int8", "ranges": {"limit": 0.25, "dimensions": 256}},
+    "quantization": {"model": "voyage:voyage-4", "dtype": "int8", "quantization": "server"},
     "max_attempts": {"model": WORDS, "max_attempts": 2},
     "max_concurrency": {"model": WORDS, "max_concurrency": 7},
     "deadline": {"model": WORDS, "deadline": 9.5},
@@ -106,6 +107,10 @@ PROFILES = {
     "spec, widths of the server": {
         "model": "voyage:mine",
         "spec": {"native_dimensions": 8, "matryoshka": True, "server_dimensions": [4, 8], "server_cut_is_prefix": True},
+    },
+    "spec, types of the server": {
+        "model": "voyage:mine",
+        "spec": {"native_dimensions": 512, "matryoshka": False, "server_dtypes": ["int8", "ubinary"]},
     },
     "openai": {
         "model": SMALL,

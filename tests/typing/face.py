@@ -20,6 +20,7 @@ from mrlclient import (
     Voyage,
     truncate_dimensions,
 )
+from mrlclient.quantize import Quantized
 from mrlclient.search import Funnel, Hits, funnel
 
 Matrix = NDArray[np.float32]
@@ -52,6 +53,9 @@ assert_type(Funnel(result, shortlist_dimensions=64).search(result.at(256), k=5),
 assert_type(funnel(result[0], result, k=5).scores, Matrix)
 Funnel(result, recipe="slice")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 as_array: NDArray[Any] = np.asarray(result)
+codes = embedder.embed(["a"], dtype="int8", quantization="server").quantized
+assert_type(codes, Quantized | None)
+embedder.embed(["a"], quantization="voyage")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 assert_type(Canary("canary.json", every=3600).due(("openai:x",), 0.0), bool)
 Canary("canary.json").due(("openai:x",))  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]

@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrlclient import (
+    ConfigurationError,
     DimensionsOutOfRangeError,
     Embedder,
     ModelSpec,
@@ -36,6 +38,36 @@ def test_every_width_of_a_matryoshka_model_is_had(spec):
             # Never more than needed: no accepted width lies between what is wanted and what is asked for.
             if spec.server_dimensions != "any":
                 assert not [d for d in spec.server_dimensions if width <= d < found.requested]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.address)
+def test_codes_of_a_server_come_at_its_own_widths_only(spec):
+    widths = spec.server_dimensions or (spec.native_dimensions,)
+    for dtype in ("int8", "uint8", "binary", "ubinary"):
+        if dtype not in spec.server_dtypes:
+            with pytest.raises(ConfigurationError, match=f"no server that sends {dtype} of"):
+                resolve(spec, None, dtype=dtype)
+            continue
+        for width in widths:
+            assert resolve(spec, width, dtype=dtype) == replace(resolve(spec, width), dtype=dtype)
+            with pytest.raises(DimensionsOutOfRangeError, match=f"not at {width - 8}, and"):
+                resolve(spec, width - 8, dtype=dtype)
+
+
+def test_a_server_of_any_width_sends_codes_at_any():
+    spec = ModelSpec(
+        provider="acme",
+        name="nest",
+        native_dimensions=64,
+        matryoshka=True,
+        server_dimensions="any",
+        server_dtypes=("int8",),
+    )
+    assert resolve(spec, 9, dtype="int8").requested == 9
+    cut_here = replace(spec, server_dimensions=None)
+    assert resolve(cut_here, 64, dtype="int8").requested is None
+    with pytest.raises(DimensionsOutOfRangeError, match="at 64 dimensions, not at 9"):
+        resolve(cut_here, 9, dtype="int8")
 
 
 @pytest.mark.parametrize("spec", FIXED, ids=lambda spec: spec.address)

@@ -37,6 +37,43 @@ def test_base64_and_lists_in_any_order(rows, random):
         assert bool(answer.notes) == (encode is not packed)
 
 
+@pytest.mark.parametrize(("dtype", "stored_as"), [("int8", np.int8), ("uint8", np.uint8), ("binary", np.int8)])
+@given(data=st.data())
+def test_codes_in_base64_and_lists(dtype, stored_as, data):
+    rows = data.draw(hnp.arrays(stored_as, st.tuples(st.integers(1, 5), st.integers(1, 9))))
+    for encode in (lambda row: packed(row, stored_as), np.ndarray.tolist, lambda row: row.astype(float).tolist()):
+        for out in (None, np.empty_like(rows)):
+            answer = json.dumps(body(*enumerate(map(encode, rows)))).encode()
+            decoded = decode_embeddings(answer, len(rows), "acme", out, dtype).vectors
+            assert decoded.dtype == stored_as
+            assert out is None or decoded is out
+            np.testing.assert_array_equal(decoded, rows)
+
+
+@pytest.mark.parametrize("parsed", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "numbers"),
+    [
+        ("int8", [1, 128]),
+        ("int8", [1, -129]),
+        ("uint8", [-1, 1]),
+        ("uint8", [256]),
+        ("int8", [0.5]),
+        ("ubinary", [1e30]),
+        ("binary", [128]),
+        ("int8", ["1"]),
+        ("int8", [True]),
+        ("int8", []),
+        ("int8", ""),
+        ("int8", "!"),
+    ],
+)
+def test_what_is_no_code_is_refused(dtype, numbers, parsed):
+    answer = body((0, numbers))
+    with pytest.raises(ResponseContractError):
+        decode_embeddings(answer if parsed else json.dumps(answer).encode(), 1, "acme", None, dtype)
+
+
 def test_a_parsed_body_is_taken_as_it_is():
     np.testing.assert_array_equal(decode_embeddings(body((0, packed(ROWS[0]))), 1, "acme").vectors, ROWS[:1])
 
