@@ -23,6 +23,7 @@ from mrlclient import (
 )
 from mrlclient.testing.emulator import FAULTS, emulator_vector
 from mrlclient.vectors import truncate_dimensions
+from tests.faults.matrix import waits_skipped
 
 TEXTS = ["a first text", "a second, longer text", "and a third"]
 MODELS = {"openai": "openai:text-embedding-3-small", "voyage": "voyage:voyage-4"}
@@ -120,8 +121,9 @@ RECOVERS = [
 @pytest.mark.parametrize("name", RECOVERS)
 def test_a_passing_fault_costs_one_more_request(name, sdk, face, emulator):
     emulator.faults.append(FAULTS[name])
-    with Embedder(make_provider("openai", emulator, sdk=sdk)) as embedder:
+    with Embedder(make_provider("openai", emulator, sdk=sdk)) as embedder, waits_skipped() as waits:
         result = embed(embedder, face)
+    assert len(waits) == 1
     np.testing.assert_allclose(result.embeddings, expected("openai", 1536), atol=2e-4)
     assert len(emulator.requests) == 2
 
@@ -131,9 +133,10 @@ def test_a_passing_fault_costs_one_more_request(name, sdk, face, emulator):
 )
 def test_a_lasting_fault_ends(name, requests, emulator):
     emulator.faults.append(dataclasses.replace(FAULTS[name], times=99))
-    with Embedder(make_provider("openai", emulator), max_attempts=4) as embedder, pytest.raises(ProviderError):
-        embedder.embed(TEXTS)
-    assert len(emulator.requests) == requests
+    with Embedder(make_provider("openai", emulator), max_attempts=4) as embedder, waits_skipped() as waits:  # noqa: SIM117
+        with pytest.raises(ProviderError):
+            embedder.embed(TEXTS)
+    assert len(emulator.requests) == len(waits) + 1 == requests
 
 
 def test_one_bad_batch_of_many_is_repeated_alone(emulator):
