@@ -20,8 +20,8 @@ from hypothesis import settings
 # numpy is imported, and for every process that a test starts.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from mrlclient import gates  # noqa: E402
-from mrlclient.testing import Emulator  # noqa: E402
+from mrlclient import gates
+from mrlclient.testing import Emulator
 
 # Where usearch is imported first, importing onnxruntime after it ends the process; the other order is fine.
 with contextlib.suppress(ModuleNotFoundError):

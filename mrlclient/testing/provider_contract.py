@@ -76,7 +76,7 @@ class ProviderContract:
         """Closes, in the test's own event loop, what `make_provider` opened and no provider closes."""
 
     def requests_seen(self) -> Sequence[object] | None:
-        """The requests that have reached the server so far, as a failure shows them; None: there is no server to ask."""
+        """The requests that the server has seen so far, as a failure shows them; None where there is none to ask."""
         return None
 
     def _seen_since(self, before: Sequence[object] | None, *, expected: int) -> None:

@@ -285,7 +285,9 @@ def test_the_span_is_current_in_every_thread_of_a_call(emulator, spans):
     from opentelemetry import trace
 
     seen = []
-    provider = openai_at(emulator)
+    provider = openai_at(
+        emulator, dataclasses.replace(catalogue().models["openai:text-embedding-3-small"], max_inputs=20)
+    )
     send = provider.send
 
     def watched(*arguments):
@@ -294,7 +296,7 @@ def test_the_span_is_current_in_every_thread_of_a_call(emulator, spans):
 
     provider.send = watched
     with Embedder(provider, dimensions=8, on_narrow="allow") as embedder:
-        embedder.embed([f"text {i}" for i in range(2048 * 3)])
+        embedder.embed([f"text {i}" for i in range(60)])
     [span] = spans.get_finished_spans()
     assert seen == [span.context.trace_id] * 3
 

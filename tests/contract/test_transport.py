@@ -291,11 +291,13 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("count", [1, 2048 * 3], ids=["in the calling thread", "in threads"])
-@pytest.mark.parametrize("fault", [Fault(delay=20, times=9), Fault(status=429, headers={"retry-after": "20"}, times=9)])
+@pytest.mark.parametrize(
+    "fault", [Fault(status=500, delay=20, times=9), Fault(status=429, headers={"retry-after": "20"}, times=9)]
+)
 def test_an_interrupt_waits_for_no_request_under_way(fault, count, emulator):
     emulator.faults.append(fault)
     run = script(f"COUNT = {count}\n{INTERRUPTED}", emulator)
-    assert 0.5 < float(run.stdout) < 2.5, run.stderr
+    assert 0.5 < float(run.stdout) < 10, run.stderr
     assert run.returncode == 0, run.stderr
 
 

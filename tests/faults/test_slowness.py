@@ -16,7 +16,7 @@ from tests.faults.server import Connection, Script, answer_well, http, right_ans
 
 TIMEOUT = 0.25
 #: What a busy machine adds to that. Whatever hangs here hangs for much longer.
-GRACE = 1.5
+GRACE = 1.0
 PAUSE = 0.05
 
 
