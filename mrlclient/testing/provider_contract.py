@@ -80,10 +80,9 @@ class ProviderContract:
         return None
 
     def _seen_since(self, before: Sequence[object] | None, *, expected: int) -> None:
-        """That so many requests have come since, where there is a server to ask."""
-        if before is not None:
-            since = (self.requests_seen() or ())[len(before) :]
-            assert len(since) == expected, since
+        """So many requests have come since, where there is a server to ask."""
+        since = (self.requests_seen() or ())[len(before or ()) :]
+        assert before is None or len(since) == expected, since
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Runs each test that takes `call` once for each face."""
