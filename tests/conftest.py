@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import shutil
@@ -14,6 +15,10 @@ from weakref import WeakValueDictionary
 
 import pytest
 from hypothesis import settings
+
+# The tests run in as many processes as there are cores: what numpy's threads would wait for each other is lost. Before
+# numpy is imported, and for every process that a test starts.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from mrlclient import gates
 from mrlclient.testing import Emulator
@@ -49,24 +54,23 @@ os.environ["TIKTOKEN_CACHE_DIR"] = (
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
 
+def pytest_collection_finish() -> None:
+    """What was imported so far stays: the collector need not look at it again, in whatever test asks for a round."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _own_gates(monkeypatch):
     """Accounts of a test are its own: nobody waits for what another test has asked of the same emulator."""
     monkeypatch.setattr(gates, "_gates", WeakValueDictionary())
 
 
-@pytest.fixture(scope="session")
-def _running_emulator() -> Iterator[Emulator]:
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """A loopback emulator of the test's own: no other test's request, however late, is in its log."""
     with Emulator() as emulator:
         yield emulator
-
-
-@pytest.fixture
-def emulator(_running_emulator: Emulator) -> Iterator[Emulator]:
-    """The loopback emulator, with an empty log and no faults."""
-    _running_emulator.clear()
-    yield _running_emulator
-    _running_emulator.clear()
 
 
 @pytest.fixture(scope="session")

@@ -75,9 +75,14 @@ class ProviderContract:
     async def cleanup(self) -> None:
         """Closes, in the test's own event loop, what `make_provider` opened and no provider closes."""
 
-    def requests_seen(self) -> int | None:
-        """How many requests have reached the server so far; None where there is no server to ask."""
+    def requests_seen(self) -> Sequence[object] | None:
+        """The requests that the server has seen so far, as a failure shows them; None where there is none to ask."""
         return None
+
+    def _seen_since(self, before: Sequence[object] | None, *, expected: int) -> None:
+        """So many requests have come since, where there is a server to ask."""
+        since = (self.requests_seen() or ())[len(before or ()) :]
+        assert before is None or len(since) == expected, since
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Runs each test that takes `call` once for each face."""
@@ -171,8 +176,7 @@ class ProviderContract:
         result: EmbeddingResult = call(embedder, "embed", TEXTS, dimensions=widths)
         assert result.dimensions == native
         assert [result.at(d).shape[1] for d in widths] == widths
-        if before is not None:
-            assert self.requests_seen() == before + 1
+        self._seen_since(before, expected=1)
 
     def test_no_texts(self, call: Call, embedder: Embedder) -> None:
         """No texts are no request and an empty matrix."""
@@ -180,7 +184,7 @@ class ProviderContract:
         result: EmbeddingResult = call(embedder, "embed", [])
         assert result.embeddings.shape == (0, embedder.dimensions)
         assert result.usage.tokens == 0
-        assert self.requests_seen() == before
+        self._seen_since(before, expected=0)
 
     def test_widths_refused(self, call: Call, embedder: Embedder) -> None:
         """What is no width of the model is refused before anything is sent."""
@@ -195,8 +199,7 @@ class ProviderContract:
         else:
             with pytest.raises(DimensionsOutOfRangeError):
                 call(embedder, "embed", TEXTS, dimensions=8).at(9)
-            before = None if before is None else before + 1
-        assert self.requests_seen() == before
+        self._seen_since(before, expected=int(spec.matryoshka))
 
     def test_texts_refused(self, call: Call, embedder: Embedder) -> None:
         """What cannot be embedded is refused with its index, without showing it, before anything is sent."""
@@ -208,7 +211,7 @@ class ProviderContract:
             assert "canary" not in str(caught.value)
         with pytest.raises(InputError):
             call(embedder, "embed", "one text")
-        assert self.requests_seen() == before
+        self._seen_since(before, expected=0)
 
     def test_roles_refused(self, call: Call, embedder: Embedder) -> None:
         """A role or a task that the model does not know is refused."""

@@ -208,7 +208,7 @@ def test_close_leaves_no_thread_and_no_socket_even_in_a_slow_answer(ask):
             time.sleep(0.01)
         began = time.perf_counter()
         own.close()
-        assert time.perf_counter() - began < 1
+        assert time.perf_counter() - began < 10
         assert all(isinstance(future.exception(), httpx2.TransportError) for future in waiting)
         own.close()
     assert set(threading.enumerate()) <= threads

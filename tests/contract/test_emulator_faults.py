@@ -119,14 +119,14 @@ def test_wrong_numbers_also_as_lists(ask, emulator, name):
 def test_how_connections_break(ask, emulator, name, error):
     emulator.faults.append(FAULTS[name])
     with pytest.raises(error):
-        ask("openai", timeout=0.3)
+        ask("openai", timeout=0.2 if error is httpx2.ReadTimeout else 10)
 
 
 def test_a_slow_body_arrives_in_the_end(ask, emulator):
     emulator.faults.append(Fault(dribble=0.01, body={"a": "b" * 20}))
     began = time.perf_counter()
     assert ask("openai").json() == {"a": "b" * 20}
-    assert 0.25 < time.perf_counter() - began < 2
+    assert time.perf_counter() - began > 0.25
 
 
 @pytest.mark.parametrize(("name", "order"), [("order_reversed", [2, 1, 0]), ("order_random", [1, 0, 2])])

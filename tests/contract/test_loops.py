@@ -22,6 +22,7 @@ from mrlclient.drivers import SyncDriver
 from mrlclient.flow import embed
 from mrlclient.models import catalogue
 from mrlclient.testing.emulator import Fault, emulator_vector
+from tests.contract.holding import Held
 
 MODEL = "openai:text-embedding-3-small"
 
@@ -63,13 +64,15 @@ def sockets():
 
 @pytest.fixture
 def no_socket_left(emulator):
-    """The sockets of this process are as many after the test as before; the emulator's go a moment later."""
+    """The sockets of this process are as many after the test as before; the emulator's go with it."""
     if not Path("/proc/self/fd").is_dir():
         yield
         return
     gc.collect()
-    before = sockets()
+    # Without the one that the emulator listens at.
+    before = sockets() - 1
     yield
+    emulator.close()
     gc.collect()
     until = time.monotonic() + 5
     while sockets() > before and time.monotonic() < until:
@@ -90,7 +93,7 @@ def test_a_loop_left_in_the_middle_harms_no_other(backend, no_socket_left, embed
         assert scope.cancelled_caught
 
     for i in range(3):
-        emulator.faults.append(Fault(delay=0.8))
+        emulator.faults.append(Fault(delay=30))
         anyio.run(leave, backend=backend)
         text = "slow" if i == 2 else f"{i}"
         check(anyio.run(embedder.aembed, [text], backend=backend), [text])
@@ -130,14 +133,16 @@ def test_loops_in_threads_share_an_embedder(no_socket_left, embedder, emulator, 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_synchronous_call_in_a_running_loop(backend, no_socket_left, embedder, emulator):
     """It needs no loop and starts none; a task of this loop that is getting the same text is not waited for."""
-    emulator.faults.append(Fault(delay=0.5))
+    held = Held()
+    emulator.faults.append(held.fault)
 
     async def main():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(embedder.aembed, ["a", "b"])
-            while not emulator.requests:
-                await anyio.sleep(0.01)
+            while not held.asked.is_set():
+                await anyio.sleep(0.005)
             check(embedder.embed(["a", "c"]), ["a", "c"])
+            held.go.set()
         check(await embedder.aembed(["a", "b", "c"]), ["a", "b", "c"])
         await embedder.aclose()
 
@@ -227,7 +232,7 @@ def test_an_exit_in_one_of_many_batches_ends_the_loop_and_its_threads(backend, k
 
 def test_a_closed_coroutine_lets_go(no_socket_left, emulator):
     """Never awaited to its end, as when a loop is dropped: nobody waits for the row that it was getting."""
-    emulator.faults.append(Fault(delay=1.0))
+    emulator.faults.append(Fault(delay=30))
     with hosted(emulator, cache="memory:") as embedder:
         loop = asyncio.new_event_loop()
         task = loop.create_task(embedder.aembed(["a"]))

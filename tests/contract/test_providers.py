@@ -39,7 +39,7 @@ class Hosted(ProviderContract):
         return (self.emulator.openai_key, self.emulator.voyage_key)
 
     def requests_seen(self):
-        return len(self.emulator.requests)
+        return [(request.connection, request.status, request.body) for request in self.emulator.requests]
 
     def oracle(self, texts, dimensions, input_type):
         assert dimensions == find_model(self.model).native_dimensions
@@ -176,7 +176,7 @@ class TestCompatibleWithoutKey(ProviderContract):
         return OpenAICompatible(SPEC, base_url=self.server.url)
 
     def requests_seen(self):
-        return len(self.server.requests)
+        return list(self.server.requests)
 
     def oracle(self, texts, dimensions, input_type):
         assert dimensions == SPEC.native_dimensions

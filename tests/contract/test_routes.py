@@ -35,18 +35,11 @@ TEXTS = ["whales live in the sea", "bread needs flour", "a third text"]
 FACES = ["sync", "asyncio"]
 
 
-@pytest.fixture(scope="module")
-def _other():
+@pytest.fixture
+def other():
+    """A second server."""
     with Emulator() as emulator:
         yield emulator
-
-
-@pytest.fixture
-def other(_other):
-    """A second server."""
-    _other.clear()
-    yield _other
-    _other.clear()
 
 
 def voyage(emulator, model="voyage-4-large", **options):
@@ -124,12 +117,15 @@ def test_a_hosted_model_and_the_same_on_this_machine(emulator):
 
 
 def test_equals_share_the_requests(emulator, other):
-    texts = [f"text {i}" for i in range(2048 * 4)]
+    spec = dataclasses.replace(catalogue().models["openai:text-embedding-3-small"], max_inputs=20)
+    texts = [f"text {i}" for i in range(20 * 4)]
     for each in (emulator, other):
         each.faults.extend([Fault(delay=0.3)] * 4)
-    with Embedder(openai_at(emulator), endpoints=[openai_at(other)], dimensions=8, on_narrow="allow") as embedder:
+    with Embedder(
+        openai_at(emulator, spec), endpoints=[openai_at(other, spec)], dimensions=8, on_narrow="allow"
+    ) as embedder:
         result = embedder.embed(texts)
-    assert set(result.answered_by.values()) == {4096}
+    assert set(result.answered_by.values()) == {40}
     assert len(emulator.requests) == len(other.requests) == 2
 
 
@@ -180,12 +176,13 @@ def test_limits_are_the_accounts(emulator):
     limits = Limits(requests_per_minute=60_000, max_in_flight=2)
     # A model that no other test uses here: a gate lives as long as the last embedder of its account.
     model = "text-embedding-3-large"
-    with Embedder(openai_at(emulator, model), limits=limits) as one, Embedder(openai_at(emulator, model)) as same:
+    spec = dataclasses.replace(catalogue().models[f"openai:{model}"], max_inputs=20)
+    with Embedder(openai_at(emulator, spec), limits=limits) as one, Embedder(openai_at(emulator, model)) as same:
         gate = one._engine.documents.main.gate
         assert gate is same._engine.documents.main.gate
         assert gate._meter.requests.limit == 60_000
         emulator.faults.extend([Fault(delay=0.2)] * 4)
-        one.embed([f"text {i}" for i in range(2048 * 4)])
+        one.embed([f"text {i}" for i in range(20 * 4)])
     assert len({request.connection for request in emulator.requests}) <= 2
 
 
@@ -288,7 +285,9 @@ def test_the_span_is_current_in_every_thread_of_a_call(emulator, spans):
     from opentelemetry import trace
 
     seen = []
-    provider = openai_at(emulator)
+    provider = openai_at(
+        emulator, dataclasses.replace(catalogue().models["openai:text-embedding-3-small"], max_inputs=20)
+    )
     send = provider.send
 
     def watched(*arguments):
@@ -297,7 +296,7 @@ def test_the_span_is_current_in_every_thread_of_a_call(emulator, spans):
 
     provider.send = watched
     with Embedder(provider, dimensions=8, on_narrow="allow") as embedder:
-        embedder.embed([f"text {i}" for i in range(2048 * 3)])
+        embedder.embed([f"text {i}" for i in range(60)])
     [span] = spans.get_finished_spans()
     assert seen == [span.context.trace_id] * 3
 

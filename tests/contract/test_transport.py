@@ -66,17 +66,17 @@ def test_no_tls_on_the_other_side(face, emulator):
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize(
     "fault",
-    [Fault(dribble=0.05), Fault(delay=5.0), Fault(stall=5.0), Fault(delay=0.3, stall=5.0)],
+    [Fault(dribble=0.05), Fault(delay=5.0), Fault(stall=5.0), Fault(delay=0.1, stall=5.0)],
     ids=["dribble", "delay", "stall", "late, then a stall"],
 )
 def test_the_deadline_covers_the_whole_answer(face, fault, emulator):
     emulator.faults.append(fault)
     started = time.monotonic()
     provider = OpenAI(
-        "text-embedding-3-small", api_key=emulator.openai_key, base_url=emulator.openai_base_url, timeout=0.4
+        "text-embedding-3-small", api_key=emulator.openai_key, base_url=emulator.openai_base_url, timeout=0.2
     )
     error = failure(provider, face, ProviderTimeoutError)
-    assert time.monotonic() - started < 0.9
+    assert time.monotonic() - started < 1.5
     assert error.retryable
 
 
@@ -291,11 +291,13 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("count", [1, 2048 * 3], ids=["in the calling thread", "in threads"])
-@pytest.mark.parametrize("fault", [Fault(delay=20, times=9), Fault(status=429, headers={"retry-after": "20"}, times=9)])
+@pytest.mark.parametrize(
+    "fault", [Fault(status=500, delay=20, times=9), Fault(status=429, headers={"retry-after": "20"}, times=9)]
+)
 def test_an_interrupt_waits_for_no_request_under_way(fault, count, emulator):
     emulator.faults.append(fault)
     run = script(f"COUNT = {count}\n{INTERRUPTED}", emulator)
-    assert 0.5 < float(run.stdout) < 2.5, run.stderr
+    assert 0.5 < float(run.stdout) < 10, run.stderr
     assert run.returncode == 0, run.stderr
 
 

@@ -31,7 +31,7 @@ def test_a_cancelled_connection_attempt_leaves_no_socket(loop):
             await transport.asend(REQUEST)
         assert scope.cancelled_caught
         gc.collect()
-        assert await anyio.to_thread.run_sync(gone.wait, 2)
+        assert await anyio.to_thread.run_sync(gone.wait, 5)
         await transport.aclose()
 
     with raw_server(never_answers) as server:

@@ -99,7 +99,7 @@ def test_fewer_seconds_than_the_providers_own(make, face, emulator):
     error, seconds = outcome(make(emulator), face, 0.3)
     assert type(error) is ProviderTimeoutError
     assert error.retryable
-    assert seconds < 0.8
+    assert seconds < 1.5
 
 
 @pytest.mark.parametrize("face", FACES)
@@ -110,7 +110,7 @@ def test_more_seconds_than_the_providers_own(face, emulator):
     )
     error, seconds = outcome(provider, face, 30.0)
     assert type(error) is ProviderTimeoutError
-    assert seconds < 0.8
+    assert seconds < 1.5
 
 
 def slow_headers(server, connection):
@@ -170,19 +170,19 @@ def reads_slowly(server, connection):
 
 
 def seconds_until_timeout(url, face, body="a"):
-    """How long an exchange takes that is given 0.4 s."""
+    """How long an exchange takes that is given 0.2 s."""
     transport = HTTPTransport(url + "/embeddings", Secret("sk-canary"), "acme", timeout=30.0)
     request = Request({"input": [body]}, 1_000_000)
     started = time.monotonic()
     if face == "sync":
-        with pytest.raises(ProviderTimeoutError, match=r"acme did not answer within 0\.4 s"):
-            transport.send(request, 0.4)
+        with pytest.raises(ProviderTimeoutError, match=r"acme did not answer within 0\.2 s"):
+            transport.send(request, 0.2)
         transport.close()
     else:
 
         async def main():
-            with pytest.raises(ProviderTimeoutError, match=r"acme did not answer within 0\.4 s"):
-                await transport.asend(request, 0.4)
+            with pytest.raises(ProviderTimeoutError, match=r"acme did not answer within 0\.2 s"):
+                await transport.asend(request, 0.2)
             await transport.aclose()
 
         anyio.run(main, backend=face)
@@ -209,7 +209,7 @@ def seconds_until_timeout(url, face, body="a"):
 )
 def test_a_server_in_no_hurry(handle, face):
     with raw_server(handle) as server:
-        assert 0.35 < seconds_until_timeout(f"http://127.0.0.1:{server.port}", face) < 0.9
+        assert 0.15 < seconds_until_timeout(f"http://127.0.0.1:{server.port}", face) < 1.5
 
 
 @pytest.mark.parametrize("face", FACES)
@@ -217,7 +217,7 @@ def test_a_server_in_no_hurry(handle, face):
 def test_a_server_that_takes_a_long_request_slowly(handle, face):
     with raw_server(handle) as server:
         url = f"http://127.0.0.1:{server.port}"
-        assert 0.35 < seconds_until_timeout(url, face, body="x" * 20_000_000) < 0.9
+        assert 0.15 < seconds_until_timeout(url, face, body="x" * 20_000_000) < 1.5
 
 
 def slow_handshake(server, connection):
@@ -229,7 +229,7 @@ def slow_handshake(server, connection):
 @pytest.mark.parametrize("handle", [never_reads, slow_handshake])
 def test_a_slow_tls_handshake(handle, face):
     with raw_server(handle) as server:
-        assert 0.35 < seconds_until_timeout(f"https://127.0.0.1:{server.port}", face) < 0.9
+        assert 0.15 < seconds_until_timeout(f"https://127.0.0.1:{server.port}", face) < 1.5
 
 
 @pytest.mark.parametrize("face", FACES)
@@ -240,7 +240,7 @@ def test_a_slow_proxy(face, monkeypatch):
 
     with raw_server(slow_connect) as server:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
-        assert 0.35 < seconds_until_timeout("https://mrlclient.invalid", face) < 0.9
+        assert 0.15 < seconds_until_timeout("https://mrlclient.invalid", face) < 1.5
         assert server.accepted == 1
 
 
@@ -254,7 +254,7 @@ def test_a_host_that_does_not_take_connections(face):
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         url = f"http://127.0.0.1:{full.getsockname()[1]}"
-        assert 0.35 < seconds_until_timeout(url, face) < 0.9
+        assert 0.15 < seconds_until_timeout(url, face) < 1.5
 
 
 @pytest.mark.parametrize("face", FACES)

@@ -111,7 +111,7 @@ def until(condition):
 
 
 def test_closed_in_the_middle_of_another_threads_retry(emulator):
-    emulator.faults.append(Fault(status=429, headers={"retry-after": "0.3"}, times=9))
+    emulator.faults.append(Fault(status=429, headers={"retry-after": "1"}, times=9))
     embedder, failures = hosted(emulator), []
 
     def work():

@@ -36,6 +36,8 @@ def sandbox(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "AZURE_OPENAI_API_KEY": emulator.openai_key,
         "AZURE_OPENAI_ENDPOINT": emulator.url,
         "HF_HOME": str(tmp_path / "hub"),
+        # A page's pytest is started anew, and needs none of the plugins that this one has.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "COLUMNS": "100",
         "NO_COLOR": "1",
         "TERM": "dumb",

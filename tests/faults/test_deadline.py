@@ -13,7 +13,7 @@ from tests.faults.matrix import embed, openai_at, provider_at
 from tests.faults.server import serving
 from tests.faults.test_slowness import GRACE, slow_chunks
 
-DEADLINE = 0.8
+DEADLINE = 0.4
 
 
 def seconds_of(embedder, face):
@@ -79,7 +79,7 @@ def test_each_request_has_its_own(face, emulator):
         provider="openai", name="text-embedding-3-small", native_dimensions=1536, matryoshka=True, max_inputs=1
     )
     provider = OpenAI(spec, api_key=emulator.openai_key, base_url=emulator.openai_base_url)
-    with Embedder(provider, deadline=DEADLINE, max_concurrency=1) as embedder:
+    with Embedder(provider, deadline=1.0, max_concurrency=1) as embedder:
         embed(embedder, face, [f"text {i}" for i in range(4)])
     assert len(emulator.requests) == 4
 

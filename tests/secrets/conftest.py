@@ -14,17 +14,10 @@ from tests.secrets.scanning import KEY, PLAIN_KEY, heard
 VENDORS = ("openai", "voyage", "voyageai")
 
 
-@pytest.fixture(scope="module")
-def _canary_emulator():
+@pytest.fixture
+def emulator():
     with Emulator(openai_keys=(KEY, PLAIN_KEY), voyage_keys=(KEY, PLAIN_KEY)) as emulator:
         yield emulator
-
-
-@pytest.fixture
-def emulator(_canary_emulator):
-    _canary_emulator.clear()
-    yield _canary_emulator
-    _canary_emulator.clear()
 
 
 @pytest.fixture

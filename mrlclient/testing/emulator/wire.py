@@ -20,9 +20,6 @@ from mrlclient.testing.emulator.records import Answer, RecordedRequest, read_jso
 #: Bodies up to this go out with their headers in one packet; longer ones are not worth a copy.
 _JOIN_BYTES = 65_536
 
-#: How often the accepting thread looks whether to stop, in seconds: the longest that `close` waits for it.
-_POLL = 0.05
-
 Respond = Callable[[RecordedRequest], tuple[Answer, Fault]]
 
 
@@ -32,16 +29,18 @@ class LoopbackServer:
     def __init__(self, respond: Respond) -> None:
         self._server = _Server(respond)
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL,), name="emulator", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve, name="emulator", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Ends all connections and threads, also those in the middle of a slow answer."""
         self._server.stopping.set()
-        self._server.shutdown()
+        # A connection wakes the accepting thread: it looks no oftener whether to stop, and is not waited for.
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        self._thread.join(timeout=5)
         self._server.server_close()
         self._server.drop_connections()
-        self._thread.join()
 
 
 class _Server(ThreadingHTTPServer):
@@ -55,6 +54,14 @@ class _Server(ThreadingHTTPServer):
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), _Handler)
+
+    def serve(self) -> None:
+        """Accepts connections, until `stopping` is set and one more has come."""
+        while not self.stopping.is_set():
+            self.handle_request()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return not self.stopping.is_set()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(
