@@ -184,16 +184,22 @@ class FunnelSetting:
         depth: Documents on the shortlist.
         scores: As of a `Point`. Nothing beyond the shortlist is found.
         loss: Against an exact search at the full width.
-        cost: Numbers read for a query, as a share of those that an exact search reads.
-        milliseconds: For one query, the median of several; None where it was not measured.
+        shortlist_bytes: Of the first stage, all documents: what every query goes through.
+        rescore_bytes: Of the full vectors that are kept for the second stage; `depth` of them are read for a query.
+        cost: Bytes read for a query, as a share of those that an exact search reads.
+        milliseconds: For one query in numpy on this machine, the median of several; None where it was not measured.
+        exact_milliseconds: Likewise of an exact search at the full width, in turns with it.
     """
 
     shortlist_dimensions: int
     depth: int
     scores: Mapping[str, float]
     loss: Loss
+    shortlist_bytes: int
+    rescore_bytes: int
     cost: float
     milliseconds: float | None = None
+    exact_milliseconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
