@@ -90,6 +90,7 @@ def model_outcome(
             for setting, loss in zip(measured.funnel, of_funnel, strict=True)
         ),
         recommendation=recommend(points, values, data, settings, spec.smallest_evaluated),
+        revision=measured.embedded.revision,
     )
 
 

@@ -19,6 +19,7 @@ from mrlclient.embedder import Embedder
 from mrlclient.errors import ConfigurationError
 from mrlclient.evaluate._assembling import compare, model_outcome
 from mrlclient.evaluate._embedding import embed_once
+from mrlclient.evaluate._environment import environment
 from mrlclient.evaluate._measuring import RESCORED, measure
 from mrlclient.evaluate.collections import Collection
 from mrlclient.evaluate.loading import SearchData, groups_of, load
@@ -152,7 +153,8 @@ def sweep(
         models=tuple(outcomes),
         comparisons=tuple(compare(measured, facts, settings)) if facts.judged else (),
         notes=tuple(task.notes),
-        made=datetime.now(UTC).date().isoformat(),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=environment(),
     )
 
 

@@ -258,6 +258,7 @@ class ModelOutcome:
         references: Other ways to make the vectors narrow.
         funnel: Searches in two stages.
         recommendation: What to take.
+        revision: The commit of the model's files; None where it is not known, as of a hosted one.
     """
 
     address: str
@@ -269,6 +270,7 @@ class ModelOutcome:
     references: tuple[Reference, ...]
     funnel: tuple[FunnelSetting, ...]
     recommendation: Recommendation
+    revision: str | None = None
 
     @property
     def full(self) -> Point:
@@ -305,6 +307,27 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Environment:
+    """What an outcome was made by.
+
+    Attributes:
+        mrlclient: The version of this package; None where it ran from its sources.
+        python: Implementation and version.
+        numpy: Its version.
+        platform: The system, as `platform.platform()` has it.
+        processor: Its name.
+        cores: How many there are.
+    """
+
+    mrlclient: str | None
+    python: str
+    numpy: str
+    platform: str
+    processor: str
+    cores: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a sweep found.
 
@@ -314,7 +337,8 @@ class Outcome:
         models: One or several.
         comparisons: Every two models at equal bytes, the largest size first.
         notes: What whoever reads the figures has to know, in sentences.
-        made: The day, such as `"2026-11-24"`, in UTC.
+        made: When it was done, such as `"2026-11-24T16:05:12+00:00"`, in UTC.
+        environment: What it was made by; None where that is not known.
     """
 
     data: DataSet
@@ -323,6 +347,7 @@ class Outcome:
     comparisons: tuple[Comparison, ...] = ()
     notes: tuple[str, ...] = ()
     made: str = ""
+    environment: Environment | None = None
 
     def to_dict(self, *, texts: bool = False) -> dict[str, Any]:
         """Plain values, as JSON has them.

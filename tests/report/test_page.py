@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mrlclient.evaluate import _words as words
 from mrlclient.evaluate.outcome import Loss, Outcome
-from mrlclient.evaluate.report import html, words, write
+from mrlclient.evaluate.report import html, write
 from mrlclient.evaluate.report.chart import Chart, Mark, Series, place, round_ticks
 from mrlclient.evaluate.report.curves import front, quality_chart
 from tests.report import sample

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 
 from mrlclient.evaluate.outcome import FunnelSetting, Loss, ModelOutcome, Outcome, Point
 from mrlclient.evaluate.report.chart import Chart, Mark, Series
-from mrlclient.evaluate.report.words import (
+from mrlclient.evaluate._front import front
+from mrlclient.evaluate._words import (
     REFERENCES,
     VERDICTS,
     interval,
@@ -25,15 +26,6 @@ _STYLES = 8
 _REFERENCE_STYLES = {"pca": "r1", "rotation": "r2"}
 
 _FLOAT32 = 4
-
-
-def front(points: Sequence[Point], score: str) -> list[Point]:
-    """The points that no other beats in both bytes and score, the smallest first."""
-    kept: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.bytes_per_vector, -point.scores[score])):
-        if not kept or point.scores[score] > kept[-1].scores[score]:
-            kept.append(point)
-    return kept
 
 
 def quality_chart(model: ModelOutcome, outcome: Outcome, name: str) -> Chart:

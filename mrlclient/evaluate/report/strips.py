@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from mrlclient.evaluate.outcome import Group, Query
 from mrlclient.evaluate.report.chart import decimals, round_ticks
-from mrlclient.evaluate.report.words import interval, loses, number
+from mrlclient.evaluate._words import interval, loses, number
 
 #: Steps of an axis above the rows.
 _STEPS = 4

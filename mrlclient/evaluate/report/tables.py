@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mrlclient.evaluate.outcome import Loss, ModelOutcome, Outcome, Point
-from mrlclient.evaluate.report.curves import front
-from mrlclient.evaluate.report.words import (
+from mrlclient.evaluate._front import front
+from mrlclient.evaluate._words import (
     REFERENCES,
     VERDICTS,
     compared,
@@ -151,12 +151,24 @@ def funnel_table(model: ModelOutcome, outcome: Outcome) -> Table:
             f"{item.depth:,} by {item.shortlist_dimensions:,}",
             *_scores(item.scores, scores),
             *_loss(item.loss),
+            size_of_bytes(item.shortlist_bytes),
+            size_of_bytes(item.rescore_bytes),
             percent(item.cost),
             _milliseconds(item.milliseconds),
+            _milliseconds(item.exact_milliseconds),
         )
         for item in model.funnel
     )
-    heads = ("Documents by dimensions", *map(measure, scores), *_loss_heads(outcome), "Numbers read", "Search, ms")
+    heads = (
+        "Documents by dimensions",
+        *map(measure, scores),
+        *_loss_heads(outcome),
+        "Scanned",
+        "Kept to rescore",
+        "Bytes read",
+        "Search, ms",
+        "Exact search, ms",
+    )
     return Table(f"Searches in two stages with {model.address}", heads, rows)
 
 
