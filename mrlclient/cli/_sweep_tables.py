@@ -41,6 +41,7 @@ def _show_model(outcome: Outcome, model: ModelOutcome, measure: str) -> None:
     )
     shown = table("type", "width", "bytes", measure, "loss", "95 % interval", "hurt", "ms", "enough")
     shown.columns[-1].justify = "left"
+    shown.padding = 0
     previous = ""
     for point in model.points:
         kind = _kind(point)
@@ -117,6 +118,7 @@ def _show_funnel(outcome: Outcome, model: ModelOutcome, measure: str) -> None:
         f"which are kept beside, {size_of_bytes(model.funnel[0].rescore_bytes)}:"
     )
     shown = table("width", "depth", measure, "loss", "95 % interval", "scanned", "read", "ms", "exact", left=0)
+    shown.padding = 0
     for each in model.funnel:
         shown.add_row(
             str(each.shortlist_dimensions),

@@ -17,10 +17,14 @@ def front(points: Sequence[Point], score: str) -> list[Point]:
 
 
 def first_that_failed(model: ModelOutcome, score: str) -> Point | None:
-    """The next step down: of the sizes below the recommended one that are not within the tolerance, the largest."""
-    least = (model.recommended or model.full).bytes_per_vector
-    failed = [point for point in model.points if point.verdict != "within" and point.bytes_per_vector < least]
-    return max(failed, key=lambda point: (point.bytes_per_vector, point.scores[score]), default=None)
+    """The next step down from the recommended size: the widest of its type that is not within the tolerance.
+
+    Where all of its type are, the largest of any type; None where nothing smaller failed.
+    """
+    chosen = model.recommended or model.full
+    failed = [p for p in model.points if p.verdict != "within" and p.bytes_per_vector < chosen.bytes_per_vector]
+    walked = [point for point in failed if point in _walk(model, chosen)]
+    return max(walked or failed, key=lambda point: (point.bytes_per_vector, point.scores[score]), default=None)
 
 
 def worth_a_look(model: ModelOutcome, score: str) -> list[Point]:
@@ -30,10 +34,14 @@ def worth_a_look(model: ModelOutcome, score: str) -> list[Point]:
     front. The full width in float32 is not among them: nothing is lost there.
     """
     near = [*front(model.points, score), first_that_failed(model, score)]
-    chosen = model.recommended
-    if chosen is not None:
-        walk = [point for point in model.points if (point.dtype, point.rescored) == (chosen.dtype, chosen.rescored)]
-        place = walk.index(chosen)
+    if model.recommended is not None:
+        walk = _walk(model, model.recommended)
+        place = walk.index(model.recommended)
         near += walk[max(place - 1, 0) : place + 2]
     looked = [point for point in model.points if point in near and point != model.full]
     return sorted(looked, key=lambda point: -point.bytes_per_vector)
+
+
+def _walk(model: ModelOutcome, of: Point) -> list[Point]:
+    """The sizes of the same type, the widest first."""
+    return [point for point in model.points if (point.dtype, point.rescored) == (of.dtype, of.rescored)]

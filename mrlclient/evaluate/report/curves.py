@@ -130,9 +130,9 @@ def funnel_chart(model: ModelOutcome, outcome: Outcome, name: str) -> Chart:
     costs = [mark.x for line in series for mark in line.marks]
     return Chart(
         name=name,
-        title=f"{measure(score)} of a search in two stages against the numbers it reads",
+        title=f"{measure(score)} of a search in two stages against the bytes it reads",
         description=f"{len(model.funnel)} settings of {model.address}. An exact search reaches {number(full)}.",
-        x_label="Numbers read, as a share of an exact search",
+        x_label="Bytes read, as a share of an exact search",
         y_label=measure(score),
         x_ticks=tuple((share, percent(share)) for share in _round_shares(min(costs), max(costs))),
         series=tuple(series),

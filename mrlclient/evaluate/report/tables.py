@@ -149,25 +149,25 @@ def funnel_table(model: ModelOutcome, outcome: Outcome) -> Table:
     rows = tuple(
         (
             f"{item.depth:,} by {item.shortlist_dimensions:,}",
-            *_scores(item.scores, scores),
-            *_loss(item.loss),
             size_of_bytes(item.shortlist_bytes),
             size_of_bytes(item.rescore_bytes),
             percent(item.cost),
             _milliseconds(item.milliseconds),
             _milliseconds(item.exact_milliseconds),
+            *_scores(item.scores, scores),
+            *_loss(item.loss),
         )
         for item in model.funnel
     )
     heads = (
         "Documents by dimensions",
-        *map(measure, scores),
-        *_loss_heads(outcome),
         "Scanned",
         "Kept to rescore",
         "Bytes read",
         "Search, ms",
         "Exact search, ms",
+        *map(measure, scores),
+        *_loss_heads(outcome),
     )
     return Table(f"Searches in two stages with {model.address}", heads, rows)
 
