@@ -100,8 +100,8 @@ def _show_groups(point: Point) -> None:
 def _show_worst(point: Point, outcome: Outcome) -> None:
     shown = point.worst[:_WORST]
     _say(
-        f"{percent(point.hurt)} of the queries lose more than {outcome.settings.hurt:g} at {point.dimensions} dimensions "
-        f"of {_kind(point)} (enough: {_ENOUGH[point.verdict]}). The worst hit, by name:"
+        f"{percent(point.hurt)} of the queries lose more than {outcome.settings.hurt:g} at {point.dimensions} "
+        f"dimensions of {_kind(point)} (enough: {_ENOUGH[point.verdict]}). The worst hit, by name:"
     )
     worst = table("query", "in full", "here", "loss")
     for query in shown:

@@ -281,7 +281,9 @@ def test_a_list_says_whose_queries_are_shown(opened):
             assert blocks.nth(place).locator("p strong").inner_text() == sample.name(point)
             assert blocks.nth(place).locator("li").count() == len(point.worst)
     printed = opened(outcome, media="print").tab
-    assert all(printed.locator(".chosen").nth(place).is_visible() for place in range(printed.locator(".chosen").count()))
+    assert all(
+        printed.locator(".chosen").nth(place).is_visible() for place in range(printed.locator(".chosen").count())
+    )
     assert printed.locator("select").first.is_hidden()
 
 

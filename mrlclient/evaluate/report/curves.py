@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
-from mrlclient.evaluate.outcome import FunnelSetting, Loss, ModelOutcome, Outcome, Point
-from mrlclient.evaluate.report.chart import Chart, Mark, Series
 from mrlclient.evaluate._front import front
 from mrlclient.evaluate._words import (
     REFERENCES,
@@ -20,6 +18,8 @@ from mrlclient.evaluate._words import (
     plain_number,
     size,
 )
+from mrlclient.evaluate.outcome import FunnelSetting, Loss, ModelOutcome, Outcome, Point
+from mrlclient.evaluate.report.chart import Chart, Mark, Series
 
 #: How many styles lines have; after the last they start again.
 _STYLES = 8

@@ -128,8 +128,7 @@ def _choices(most: int) -> str:
     if not most:
         return ""
     chosen = ",".join(
-        f".choice:has(option:nth-child({place}):checked) > .chosen:nth-of-type({place})"
-        for place in range(1, most + 1)
+        f".choice:has(option:nth-child({place}):checked) > .chosen:nth-of-type({place})" for place in range(1, most + 1)
     )
     rules = f".choice > .chosen {{ display: none }}\n  {chosen} {{ display: block }}"
     return f"@media screen {{ @supports selector(:has(*)) {{\n  {rules}\n}} }}\n"

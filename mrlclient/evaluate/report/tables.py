@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mrlclient.evaluate.outcome import Loss, ModelOutcome, Outcome, Point
 from mrlclient.evaluate._front import front
 from mrlclient.evaluate._words import (
     REFERENCES,
@@ -19,6 +18,7 @@ from mrlclient.evaluate._words import (
     size,
     size_of_bytes,
 )
+from mrlclient.evaluate.outcome import Loss, ModelOutcome, Outcome, Point
 
 _NONE = "–"
 
