@@ -49,8 +49,8 @@ def reference_scores(
         yield "pca", width, scores
     drawn: dict[int, list[Scores]] = {width: [] for width in widths}
     for rotation in range(_ROTATIONS):
-        turned = (_rotated(rows, widths[0], (seed, rotation)) for rows in (documents, queries))
-        for width, scores in _by_width(*turned, widths, score):
+        of = widths[0], (seed, rotation)
+        for width, scores in _by_width(_rotated(documents, *of), _rotated(queries, *of), widths, score):
             drawn[width].append(scores)
     for width, several in drawn.items():
         yield "rotation", width, {name: np.mean([scores[name] for scores in several], axis=0) for name in several[0]}

@@ -191,7 +191,9 @@ def test_it_says_what_made_it(made):
     assert outcome.models[0].revision is None
 
     class Pinned(Prepared):
-        revision = "0123abc"
+        @property
+        def revision(self):
+            return "0123abc"
 
     rows, data = prepared(60, 60, 16)
     with Embedder(Pinned(rows)) as embedder:
