@@ -22,8 +22,8 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.page import processor
 from mrlclient.cache import Cache, MemoryCache, SQLiteCache
+from mrlclient.evaluate._environment import processor
 from mrlclient.keys import Entry, KeyMaker
 
 WIDTH = 1536

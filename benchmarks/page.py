@@ -11,20 +11,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mrlclient.evaluate._environment import processor
+
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "performance.md"
 PLOT = PAGE.with_suffix(".svg")
 
 _PLACE = re.compile(r"(<!-- measured:([\w-]+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
-
-
-def processor() -> str:
-    """The processor's name."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        name = names[0] if names else name
-    return name
 
 
 def machine(command: str) -> str:

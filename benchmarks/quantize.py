@@ -14,9 +14,9 @@ from statistics import fmean, median
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.page import processor
 from mrlclient import ClippingWarning, Embedder, l2_normalize
 from mrlclient.evaluate import docstrings, ndcg
+from mrlclient.evaluate._environment import processor
 from mrlclient.quantize import Quantized, bytes_per_vector, calibrate, dequantize, quantize, scores
 from mrlclient.search import Funnel, top_k
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from usearch.index import Index
 
-from benchmarks.page import processor
 from mrlclient import l2_normalize, truncate_dimensions
 from mrlclient.evaluate import rank
+from mrlclient.evaluate._environment import processor
 from mrlclient.search import Funnel
 
 Matrix = NDArray[np.float32]

@@ -17,9 +17,9 @@ import tracemalloc
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.page import processor
 from mrlclient import Embedder, ModelSpec, l2_normalize
 from mrlclient.evaluate import Outcome, SearchData, sweep
+from mrlclient.evaluate._environment import processor
 from mrlclient.packing import Packing
 from mrlclient.plan import Batch
 from mrlclient.providers.base import LocalProvider, LocalReply

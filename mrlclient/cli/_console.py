@@ -41,6 +41,11 @@ def table(*heads: str, left: int = 1) -> Table:
     return made
 
 
+def percent(share: float) -> str:
+    """A share with one digit after the point."""
+    return f"{100 * share:.1f} %"
+
+
 class ClosedStdout(io.TextIOBase):
     """Stands where the process was started without a standard output. It can be left alone, but not written to."""
 

@@ -1,8 +1,9 @@
-"""What every command takes."""
+"""Options that several commands take."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,4 +30,32 @@ Debug = Annotated[
     typer.Option(
         "--debug", callback=_remember, is_eager=True, help="On an error, show the traceback and not only a line."
     ),
+]
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="PROVIDER:MODEL",
+        help="See 'mrlclient models'. By default MRLCLIENT_MODEL, else the embedded wordllama:l2-supercat-256.",
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        "-p",
+        metavar="NAME",
+        help="Take the model and all the rest from this profile of the configuration; --dimensions may still be "
+        "given. See 'mrlclient config'.",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="Likewise, from this file; its default profile, or --profile."),
+]
+Field = Annotated[
+    str | None,
+    typer.Option("--field", help="The field of a .jsonl object that holds the text. By default text."),
 ]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from textwrap import fill
-from typing import TYPE_CHECKING
 
 import typer
 
 from mrlclient.cli._console import console, table
-
-if TYPE_CHECKING:
-    from mrlclient.evaluate.outcome import Loss, ModelOutcome, Outcome, Point
+from mrlclient.evaluate._front import first_that_failed
+from mrlclient.evaluate._words import measure as written
+from mrlclient.evaluate._words import percent, size_of_bytes
+from mrlclient.evaluate.outcome import Loss, ModelOutcome, Outcome, Point
 
 _WIDTH = 80
+#: Queries that are named of a size.
+_WORST = 5
 _ENOUGH = {"within": "yes", "beyond": "no", "undecided": "open"}
 
 
 def show(outcome: Outcome) -> None:
     """Prints what a person decides by."""
-    measure = outcome.data.measure.replace("ndcg", "nDCG")
+    measure = written(outcome.data.measure)
     for model in outcome.models:
         _show_model(outcome, model, measure)
     if outcome.comparisons:
@@ -39,6 +41,7 @@ def _show_model(outcome: Outcome, model: ModelOutcome, measure: str) -> None:
     )
     shown = table("type", "width", "bytes", measure, "loss", "95 % interval", "hurt", "ms", "enough")
     shown.columns[-1].justify = "left"
+    shown.padding = 0
     previous = ""
     for point in model.points:
         kind = _kind(point)
@@ -50,8 +53,8 @@ def _show_model(outcome: Outcome, model: ModelOutcome, measure: str) -> None:
             f"{point.scores[outcome.data.measure]:.3f}",
             f"{point.loss.mean:+.3f}",
             _interval(point.loss),
-            f"{point.hurt:.0%}",
-            "–" if point.milliseconds is None else f"{point.milliseconds:.2f}",
+            percent(point.hurt),
+            _milliseconds(point.milliseconds),
             _ENOUGH[point.verdict] + (" ←" if point is model.recommended else ""),
         )
         previous = kind
@@ -70,6 +73,11 @@ def _show_model(outcome: Outcome, model: ModelOutcome, measure: str) -> None:
     point = model.recommended or model.full
     if point.groups and point is not model.full:
         _show_groups(point)
+    for looked in (point, first_that_failed(model, outcome.data.measure)):
+        if looked is not None and looked.worst:
+            _show_worst(looked, outcome)
+    if model.funnel:
+        _show_funnel(outcome, model, measure)
 
 
 def _show_groups(point: Point) -> None:
@@ -77,13 +85,51 @@ def _show_groups(point: Point) -> None:
     shown = table("group", "queries", "in full", "loss", "95 % interval", "p", "worse")
     for group in sorted(point.groups, key=lambda each: -each.loss.mean):
         shown.add_row(
-            group.name if len(group.name) <= 24 else f"{group.name[:23]}…",
+            _short(group.name, 24),
             f"{group.queries:,}",
             f"{group.base:.3f}",
             f"{group.loss.mean:+.3f}",
             _interval(group.loss),
             f"{group.p_value:.3f}",
             "yes" if group.worse else "",
+        )
+    console().print(shown)
+    typer.echo()
+
+
+def _show_worst(point: Point, outcome: Outcome) -> None:
+    shown = point.worst[:_WORST]
+    _say(
+        f"{percent(point.hurt)} of the queries lose more than {outcome.settings.hurt:g} at {point.dimensions} "
+        f"dimensions of {_kind(point)} (enough: {_ENOUGH[point.verdict]}). The worst hit, by name:"
+    )
+    worst = table("query", "in full", "here", "loss")
+    for query in shown:
+        worst.add_row(
+            _short(query.id, 48), f"{query.before:.3f}", f"{query.after:.3f}", f"{query.before - query.after:+.3f}"
+        )
+    console().print(worst)
+    typer.echo()
+
+
+def _show_funnel(outcome: Outcome, model: ModelOutcome, measure: str) -> None:
+    _say(
+        f"In two stages, float32: all documents by few dimensions, and the best of them by {model.native_dimensions}, "
+        f"which are kept beside, {size_of_bytes(model.funnel[0].rescore_bytes)}:"
+    )
+    shown = table("width", "depth", measure, "loss", "95 % interval", "scanned", "read", "ms", "exact", left=0)
+    shown.padding = 0
+    for each in model.funnel:
+        shown.add_row(
+            str(each.shortlist_dimensions),
+            str(each.depth),
+            f"{each.scores[outcome.data.measure]:.3f}",
+            f"{each.loss.mean:+.3f}",
+            _interval(each.loss),
+            size_of_bytes(each.shortlist_bytes),
+            percent(each.cost),
+            _milliseconds(each.milliseconds),
+            _milliseconds(each.exact_milliseconds),
         )
     console().print(shown)
     typer.echo()
@@ -113,6 +159,14 @@ def _show_comparisons(outcome: Outcome, measure: str) -> None:
 
 def _kind(point: Point) -> str:
     return f"{point.dtype}+float32" if point.rescored else point.dtype
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 def _interval(loss: Loss) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from mrlclient.cli._console import console, table
+from mrlclient.cli._console import console, percent, table
 from mrlclient.cli._export import writer_for
 from mrlclient.cli._options import Debug
 from mrlclient.errors import ConfigurationError, MRLError
@@ -79,7 +79,7 @@ def stats(
         ("bytes", f"{found.bytes:,}"),
         ("hits", f"{found.hits:,}"),
         ("misses", f"{found.misses:,}"),
-        ("hit rate", "–" if rate is None else f"{rate:.1%}"),
+        ("hit rate", "–" if rate is None else percent(rate)),
         ("tokens saved", f"{found.tokens_saved:,.0f}"),
         ("USD saved", f"{found.usd_saved:g}"),
     ):

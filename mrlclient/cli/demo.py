@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrlclient.cli._console import console, table
+from mrlclient.cli._console import console, percent, table
 from mrlclient.cli._options import Debug
 from mrlclient.config import EMBEDDED_DEFAULT
 from mrlclient.errors import NotMatryoshkaError
@@ -112,7 +112,7 @@ def _print_losses(spec: ModelSpec, scores: Mapping[int, float]) -> None:
     for width, score in scores.items():
         below = spec.smallest_evaluated is not None and width < spec.smallest_evaluated
         narrow |= below
-        kept = f"{score / full:.1%}" if full else "–"
+        kept = percent(score / full) if full else "–"
         shown.add_row(f"{'* ' if below else ''}{width}", f"{width * _FLOAT32_BYTES:,}", f"{score:.3f}", kept)
     console().print(shown)
     if narrow:

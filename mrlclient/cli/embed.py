@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mrlclient.cli._options import Debug
+from mrlclient.cli._options import Config, Debug, Field, Model, Profile
 from mrlclient.cli._output import Format, check_apart, choose_format, opened, write
 from mrlclient.cli._texts import read_texts
 from mrlclient.cli._widths import widths_in
@@ -41,19 +41,8 @@ def embed(
             help="Texts from a file: .txt has one a line, .jsonl one object a line; - is standard input. UTF-8.",
         ),
     ] = None,
-    field: Annotated[
-        str | None,
-        typer.Option("--field", help="The field of a .jsonl object that holds the text. By default text."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="PROVIDER:MODEL",
-            help="See 'mrlclient models'. By default MRLCLIENT_MODEL, else the embedded wordllama:l2-supercat-256.",
-        ),
-    ] = None,
+    field: Field = None,
+    model: Model = None,
     dimensions: Annotated[
         str | None,
         typer.Option(
@@ -94,22 +83,8 @@ def embed(
             help="With native the full width is asked for, so that the cache has every width. By default requested.",
         ),
     ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            "--profile",
-            "-p",
-            metavar="NAME",
-            help="Take the model and all the rest from this profile of the configuration; --dimensions may still be "
-            "given. See 'mrlclient config'.",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", "-c", metavar="FILE", help="Likewise, from this file; its default profile, or --profile."
-        ),
-    ] = None,
+    profile: Profile = None,
+    config: Config = None,
     output_format: Annotated[
         Format | None,
         typer.Option(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrlclient.cli._console import console, table
-from mrlclient.cli._options import Debug
+from mrlclient.cli._console import console, percent, table
+from mrlclient.cli._options import Config, Debug, Field, Model, Profile
 from mrlclient.cli._output import check_apart, opened
 from mrlclient.cli._texts import read_texts
 from mrlclient.cli._widths import widths_in
@@ -24,22 +24,9 @@ if TYPE_CHECKING:
 
 
 def probe(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="PROVIDER:MODEL",
-            help="The model. By default MRLCLIENT_MODEL, else the embedded wordllama:l2-supercat-256.",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="Instead of a model, a configuration that says which and where."),
-    ] = None,
-    profile: Annotated[
-        str | None, typer.Option("--profile", help="The configuration's profile. By default its own default.")
-    ] = None,
+    model: Model = None,
+    profile: Profile = None,
+    config: Config = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -49,10 +36,7 @@ def probe(
             "input. By default 1,000 docstrings of Python and their summaries, about 120,000 tokens.",
         ),
     ] = None,
-    field: Annotated[
-        str | None,
-        typer.Option("--field", help="The field of a .jsonl object that holds the text. By default text."),
-    ] = None,
+    field: Field = None,
     input_type: Annotated[
         InputType | None, typer.Option("--input-type", help="The role of your texts in a search.")
     ] = None,
@@ -141,9 +125,9 @@ def _show(result: ProbeResult) -> None:
     for each in result.statistics:
         cells = [
             str(each.dimensions),
-            f"{each.prefix:.1%}",
-            f"{each.random:.1%} ± {each.random_sd:.1%}",
-            f"{each.rotated:.1%} ± {each.rotated_sd:.1%}",
+            percent(each.prefix),
+            f"{percent(each.random)} ± {percent(each.random_sd)}",
+            f"{percent(each.rotated)} ± {percent(each.rotated_sd)}",
             f"{min(each.z_random, each.z_rotated):.1f}",
             "yes" if each.nested else "–",
         ]

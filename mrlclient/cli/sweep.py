@@ -14,7 +14,6 @@ import typer
 
 from mrlclient.cli._options import Debug
 from mrlclient.cli._output import opened
-from mrlclient.cli._sweep_tables import show
 from mrlclient.cli._widths import widths_in
 from mrlclient.errors import ConfigurationError, missing_extra
 
@@ -120,6 +119,7 @@ def sweep(
     Everything is embedded once, at the full width; the other sizes are made of that. The exit status is 0 where a size
     is recommended, the full one or a smaller, and 3 where there is not enough evidence.
     """
+    from mrlclient.cli._sweep_tables import show
     from mrlclient.evaluate import sweep as measure
 
     chosen_widths = widths_in(widths, "--widths")

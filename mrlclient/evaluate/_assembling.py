@@ -10,6 +10,7 @@ import numpy as np
 
 from mrlclient.evaluate._measuring import Measured, Size
 from mrlclient.evaluate._recommending import alpha, recommend, verdicts
+from mrlclient.evaluate._references import FunnelScores
 from mrlclient.evaluate._scoring import Scores, means
 from mrlclient.evaluate.loading import SearchData
 from mrlclient.evaluate.outcome import (
@@ -72,7 +73,7 @@ def model_outcome(
     )
     full = spec.native_dimensions
     of_references = _of_scores([scores for _, _, scores in measured.references], base, data, settings)
-    of_funnel = _of_scores([scores for _, _, scores, _ in measured.funnel], base, data, settings)
+    of_funnel = _of_scores([scores for _, _, scores, *_ in measured.funnel], base, data, settings)
     return ModelOutcome(
         address=spec.address,
         native_dimensions=full,
@@ -85,16 +86,27 @@ def model_outcome(
             for (name, width, scores), loss in zip(measured.references, of_references, strict=True)
         ),
         funnel=tuple(
-            FunnelSetting(width, depth, means(scores), loss, _cost(width, depth, full, data.documents), milliseconds)
-            for (width, depth, scores, milliseconds), loss in zip(measured.funnel, of_funnel, strict=True)
+            _funnel(setting, loss, full, data.documents)
+            for setting, loss in zip(measured.funnel, of_funnel, strict=True)
         ),
         recommendation=recommend(points, values, data, settings, spec.smallest_evaluated),
+        revision=measured.embedded.revision,
     )
 
 
-def _cost(width: int, depth: int, full: int, documents: int) -> float:
-    """Numbers that a funnel reads, as a share of all."""
-    return (documents * width + depth * full) / (documents * full)
+def _funnel(found: FunnelScores, loss: Loss, full: int, documents: int) -> FunnelSetting:
+    scanned, kept = documents * found.dimensions * _FLOAT32_BYTES, documents * full * _FLOAT32_BYTES
+    return FunnelSetting(
+        shortlist_dimensions=found.dimensions,
+        depth=found.depth,
+        scores=means(found.scores),
+        loss=loss,
+        shortlist_bytes=scanned,
+        rescore_bytes=kept,
+        cost=(scanned + found.depth * full * _FLOAT32_BYTES) / kept,
+        milliseconds=found.milliseconds,
+        exact_milliseconds=found.exact_milliseconds,
+    )
 
 
 def compare(measured: Sequence[tuple[str, Sequence[Size]]], data: DataSet, settings: Settings) -> Iterator[Comparison]:

@@ -28,12 +28,14 @@ class Embedded:
         documents: (m, D) float32, unit rows, at the places that they were given.
         queries: (n, D) float32, unit rows.
         embedding: What it took.
+        revision: The commit of the model's files, where it is known.
     """
 
     spec: ModelSpec
     documents: NDArray[np.float32]
     queries: NDArray[np.float32]
     embedding: Pass
+    revision: str | None
 
 
 def embed_once(
@@ -48,7 +50,8 @@ def embed_once(
     usages: list[Usage] = []
     found = _rows(embedder, documents, places, "document", usages, progress)
     asked = _rows(embedder, queries, np.arange(len(queries)), "query", usages, progress)
-    return Embedded(embedder.spec, found, asked, _pass(usages, time.perf_counter() - started))
+    embedding = _pass(usages, time.perf_counter() - started)
+    return Embedded(embedder.spec, found, asked, embedding, embedder._engine.documents.main.provider.revision)
 
 
 def _rows(

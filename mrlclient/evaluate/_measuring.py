@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from mrlclient._codes import PACKED, SCALED, DType
+from mrlclient._ranges import MIN_SAMPLE
 from mrlclient.evaluate._embedding import Embedded
-from mrlclient.evaluate._references import funnel_scores, reference_scores
+from mrlclient.evaluate._references import FunnelScores, funnel_scores, reference_scores
 from mrlclient.evaluate._scoring import DEPTH, Score, Scores, agreeing, judged
-from mrlclient.evaluate._searching import Searcher
-from mrlclient.vectors import truncate_dimensions
+from mrlclient.evaluate._searching import Searcher, cut, timed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,13 +57,15 @@ class Measured:
         embedded: Its vectors.
         sizes: Type by type, the widest first; the first is the full width in float32.
         references: Name, width and scores.
-        funnel: Width, depth, scores and milliseconds.
+        funnel: Searches in two stages.
+        without_ranges: Widths at which too few vectors differ to find the ranges of int8 and uint8.
     """
 
     embedded: Embedded
     sizes: list[Size]
     references: list[tuple[Literal["pca", "rotation"], int, Scores]]
-    funnel: list[tuple[int, int, Scores, float]]
+    funnel: list[FunnelScores]
+    without_ranges: list[int]
 
 
 def measure(
@@ -97,11 +100,15 @@ def measure(
     else:
         score = judged(qrels, len(documents))
     sizes: list[Size] = []
+    without_ranges: list[int] = []
     for done, width in enumerate(widths, start=1):
-        rows, asked = _cut(documents, width), _cut(queries, width)
+        rows, asked = cut(documents, width), cut(queries, width)
+        scalable = _differ(rows)
+        if not scalable and any(dtype in SCALED for dtype in dtypes):
+            without_ranges.append(width)
         for dtype in dtypes:
-            if not (dtype in PACKED and width % 8):
-                sizes += _sizes(Searcher.of(rows, asked, dtype), ranked, score, rescore_depth)
+            if not (dtype in PACKED and width % 8) and (scalable or dtype not in SCALED):
+                sizes += _sizes(Searcher.of(rows, asked, dtype, documents.shape[1]), ranked, score, rescore_depth)
         del rows, asked
         tell(done)
     order = [(dtype, rescored) for dtype in dtypes for rescored in (False, True)]
@@ -111,11 +118,18 @@ def measure(
         sorted(sizes, key=lambda size: (order.index(size.walk), -size.dimensions)),
         list(reference_scores(documents, queries, narrow, score, seed)) if references and narrow else [],
         list(funnel_scores(documents, queries, narrow, score)) if funnel else [],
+        without_ranges,
     )
 
 
-def _cut(rows: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    return rows if width == rows.shape[1] else truncate_dimensions(rows, width)
+def _differ(rows: NDArray[np.float32]) -> bool:
+    """Whether there are as many different rows as ranges are found with."""
+    distinct: set[bytes] = set()
+    for row in rows:
+        distinct.add(row.tobytes())
+        if len(distinct) == MIN_SAMPLE:
+            return True
+    return False
 
 
 def _sizes(searcher: Searcher, ranked: int, score: Score, rescore_depth: int | None) -> list[Size]:
@@ -127,7 +141,7 @@ def _sizes(searcher: Searcher, ranked: int, score: Score, rescore_depth: int | N
     for rescored in (0, depth) if depth else (0,):
         best = searcher.rescore(found, rescored) if rescored else found
         scores = score(best[:, :ranked])
-        milliseconds = searcher.milliseconds(rescored)
+        (milliseconds,) = timed(len(searcher.queries), partial(searcher.search, depth=rescored))
         sizes.append(
             Size(stored.dimensions, stored.dtype, bool(rescored), stored.bytes_per_vector, scores, milliseconds)
         )

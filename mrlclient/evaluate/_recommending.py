@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mrlclient.evaluate._words import confidence, measure, percent, size
 from mrlclient.evaluate.outcome import DataSet, Loss, Point, Recommendation, Settings, Verdict
 from mrlclient.evaluate.statistics import MIN_QUERIES, queries_needed
 
@@ -95,16 +96,16 @@ def _gains(
 ) -> Iterator[str]:
     """Why the best is good enough, and what to know of it."""
     yield (
-        f"{size_of(best)} loses {best.loss.mean:.4f} of {named(data.measure)}, which is "
+        f"{_subject(best)} loses {best.loss.mean:.4f} of {measure(data.measure)}, which is "
         f"{full.scores[data.measure]:.4f} at the full width; and not more than {max(best.bound, 0):.4f}, with a "
-        f"confidence of {settings.confidence:.0%}. The tolerance is {settings.tolerance:g}."
+        f"confidence of {confidence(settings.confidence)}. The tolerance is {settings.tolerance:g}."
     )
     yield (
         f"It takes {best.bytes_per_vector:,} bytes a vector instead of {full.bytes_per_vector:,}."
         + (f" The {best.rescore_bytes_per_vector:,} to rescore with may stand on a disk." if best.rescored else "")
     )
     if best.hurt:
-        yield f"{best.hurt:.1%} of the queries lose more than {settings.hurt:g} all the same."
+        yield f"{percent(best.hurt)} of the queries lose more than {settings.hurt:g} all the same."
     for group in best.groups:
         if group.worse:
             yield f"The {group.queries} queries of the group {group.name} lose more than others: {group.loss.mean:.4f}."
@@ -125,14 +126,14 @@ def _limits(
     """Why nothing smaller is advised."""
     if nearest is not None:
         yield (
-            f"{size_of(points[nearest])} may be enough as well: {data.queries:,} queries cannot tell, about "
+            f"{_subject(points[nearest])} may be enough as well: {data.queries:,} queries cannot tell, about "
             f"{open_stops[nearest]:,} would."
         )
     lost = [points[place] for place in stops if place not in open_stops]
     if lost:
         kept = min(lost, key=lambda point: point.loss.mean)
         yield (
-            f"Of the other smaller sizes {size_of(kept)} loses least, {kept.loss.mean:.4f}: "
+            f"Of the other smaller sizes {_subject(kept)} loses least, {kept.loss.mean:.4f}: "
             + ("surely" if kept.verdict == "beyond" else "it seems")
             + f" more than {settings.tolerance:g}."
         )
@@ -140,11 +141,6 @@ def _limits(
         yield "Nothing smaller was measured."
 
 
-def size_of(point: Point) -> str:
-    """A point in words, such as "128 × int8, rescored"."""
-    return f"{point.dimensions} × {point.dtype}{', rescored,' if point.rescored else ''}"
-
-
-def named(measure: str) -> str:
-    """A measure as it is written, such as "nDCG@10"."""
-    return {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10"}.get(measure, measure)
+def _subject(point: Point) -> str:
+    """A size at the beginning of a sentence."""
+    return f"{size(point)}{',' if point.rescored else ''}"

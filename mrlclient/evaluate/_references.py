@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from mrlclient._codes import blocks
+from mrlclient.evaluate._nesting import rotate
 from mrlclient.evaluate._scoring import DEPTH, Score, Scores
 from mrlclient.evaluate._searching import Searcher, timed
 from mrlclient.search import Funnel
@@ -20,31 +22,57 @@ _ROTATIONS = 3
 _DEPTHS = (100, 200)
 
 
+class FunnelScores(NamedTuple):
+    """What a search in two stages gives.
+
+    Attributes:
+        dimensions: Width of the shortlist.
+        depth: Documents on it.
+        scores: Each (n,).
+        milliseconds: For one query.
+        exact_milliseconds: Of an exact search at the full width, in turns with it.
+    """
+
+    dimensions: int
+    depth: int
+    scores: Scores
+    milliseconds: float
+    exact_milliseconds: float
+
+
 def reference_scores(
     documents: NDArray[np.float32], queries: NDArray[np.float32], widths: Sequence[int], score: Score, seed: int
 ) -> Iterator[tuple[Literal["pca", "rotation"], int, Scores]]:
-    """The scores of a PCA that is fitted on the documents, and of random rotations, at each width."""
-    axes = _pca(documents)
-    for width in widths:
-        yield "pca", width, score(_turned(documents, queries, axes[:, :width]))
-    rng = np.random.default_rng(seed)
+    """The scores of a PCA that is fitted on the documents, and of random rotations, at each width, widest first."""
+    axes = _pca(documents)[:, : widths[0]]
+    for width, scores in _by_width(documents @ axes, queries @ axes, widths, score):
+        yield "pca", width, scores
     drawn: dict[int, list[Scores]] = {width: [] for width in widths}
-    for _ in range(_ROTATIONS):
-        axes = _rotation(documents.shape[1], rng)
-        for width in widths:
-            drawn[width].append(score(_turned(documents, queries, axes[:, :width])))
+    for rotation in range(_ROTATIONS):
+        of = widths[0], (seed, rotation)
+        for width, scores in _by_width(_rotated(documents, *of), _rotated(queries, *of), widths, score):
+            drawn[width].append(scores)
     for width, several in drawn.items():
         yield "rotation", width, {name: np.mean([scores[name] for scores in several], axis=0) for name in several[0]}
 
 
-def _turned(
-    documents: NDArray[np.float32], queries: NDArray[np.float32], axes: NDArray[np.float32]
-) -> NDArray[np.intp]:
-    """What is found by the first numbers of vectors that were turned."""
-    found, asked = documents @ axes, queries @ axes
-    l2_normalize(found, out=found)
-    l2_normalize(asked, out=asked)
-    return Searcher.of(found, asked, "float32").rank(min(DEPTH, len(documents)))
+def _by_width(
+    found: NDArray[np.float32], asked: NDArray[np.float32], widths: Sequence[int], score: Score
+) -> Iterator[tuple[int, Scores]]:
+    """What is found by the first numbers of vectors that were turned; these are changed."""
+    for width in widths:
+        found, asked = found[:, :width], asked[:, :width]
+        for rows in (found, asked):
+            l2_normalize(rows, out=rows)
+        yield width, score(Searcher.of(found, asked, "float32").rank(min(DEPTH, len(found))))
+
+
+def _rotated(rows: NDArray[np.float32], width: int, seed: tuple[int, int]) -> NDArray[np.float32]:
+    """The first numbers of the rows after a random rotation, which is that of the seed."""
+    turned = np.empty((len(rows), width), dtype=np.float32)
+    for start, block in blocks(rows, rows.shape[1]):
+        turned[start : start + len(block)] = rotate(block, np.random.default_rng(seed))[:, :width]
+    return turned
 
 
 def _pca(documents: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -56,23 +84,24 @@ def _pca(documents: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(axes[:, ::-1], dtype=np.float32)
 
 
-def _rotation(width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    axes, _ = np.linalg.qr(rng.standard_normal((width, width), dtype=np.float32))
-    return np.asarray(axes)
-
-
 def funnel_scores(
     documents: NDArray[np.float32], queries: NDArray[np.float32], widths: Sequence[int], score: Score
-) -> Iterator[tuple[int, int, Scores, float]]:
-    """Of each width and depth: the scores, and the milliseconds for a query."""
+) -> Iterator[FunnelScores]:
+    """Of each width and depth, widest first."""
     for width in widths:
         for depth in _DEPTHS:
-            if depth >= len(documents):
-                continue
-            funnel = Funnel(documents, shortlist_dimensions=width, depth=depth)
-            found = funnel.search(queries, min(DEPTH, depth)).indices
-            yield width, depth, score(found), _milliseconds(funnel, queries)
+            if depth < len(documents):
+                yield _funnel_scores(documents, queries, width, depth, score)
 
 
-def _milliseconds(funnel: Funnel, queries: NDArray[np.float32]) -> float:
-    return timed(lambda query: funnel.search(queries[query]), len(queries))
+def _funnel_scores(
+    documents: NDArray[np.float32], queries: NDArray[np.float32], width: int, depth: int, score: Score
+) -> FunnelScores:
+    funnel = Funnel(documents, shortlist_dimensions=width, depth=depth)
+    exact = Searcher.of(documents, queries, "float32")
+    return FunnelScores(
+        width,
+        depth,
+        score(funnel.search(queries, min(DEPTH, depth)).indices),
+        *timed(len(queries), lambda query: funnel.search(queries[query]), exact.search),
+    )

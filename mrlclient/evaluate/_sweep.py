@@ -19,6 +19,7 @@ from mrlclient.embedder import Embedder
 from mrlclient.errors import ConfigurationError
 from mrlclient.evaluate._assembling import compare, model_outcome
 from mrlclient.evaluate._embedding import embed_once
+from mrlclient.evaluate._environment import environment
 from mrlclient.evaluate._measuring import RESCORED, measure
 from mrlclient.evaluate.collections import Collection
 from mrlclient.evaluate.loading import SearchData, groups_of, load
@@ -133,7 +134,7 @@ def sweep(
                 embedded,
                 task.qrels,
                 of_each,
-                _calibrable(task.dtypes, embedded.documents, task.notes),
+                task.dtypes,
                 rescore_depth=rescore_depth if rescore else None,
                 references=references,
                 funnel=funnel,
@@ -142,6 +143,11 @@ def sweep(
             )
         finally:
             bar.close()
+        if found.without_ranges:
+            task.notes.append(
+                f"int8 was not measured at {', '.join(map(str, found.without_ranges))} dimensions: fewer than "
+                f"{MIN_SAMPLE} vectors of {each.model} differ there, and it takes its range from that many."
+            )
         outcomes.append(model_outcome(found, facts, settings, task.data, task.groups))
         # The matrices may go: what is left to do is done with scores.
         measured.append((found.embedded.spec.address, found.sizes))
@@ -152,7 +158,8 @@ def sweep(
         models=tuple(outcomes),
         comparisons=tuple(compare(measured, facts, settings)) if facts.judged else (),
         notes=tuple(task.notes),
-        made=datetime.now(UTC).date().isoformat(),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=environment(),
     )
 
 
@@ -238,18 +245,6 @@ def _types(dtypes: Sequence[DType] | None, documents: int, notes: list[str]) -> 
         notes.append(f"int8 was not measured: it takes its range from {MIN_SAMPLE} different documents or more.")
         del chosen["int8"]
     return tuple(chosen)
-
-
-def _calibrable(dtypes: tuple[DType, ...], rows: NDArray[np.float32], notes: list[str]) -> tuple[DType, ...]:
-    """The types without int8 where too many texts have one vector: its range cannot be taken from so few."""
-    distinct: set[bytes] = set()
-    for row in rows:
-        distinct.add(row.tobytes())
-        if len(distinct) == MIN_SAMPLE:
-            return dtypes
-    if any(dtype in SCALED for dtype in dtypes):
-        notes.append(f"int8 was not measured: the documents have {len(distinct)} different vectors, and it takes more.")
-    return tuple(dtype for dtype in dtypes if dtype not in SCALED)
 
 
 def _widths(spec: ModelSpec, widths: Sequence[int] | None, notes: list[str]) -> list[int]:

@@ -184,16 +184,22 @@ class FunnelSetting:
         depth: Documents on the shortlist.
         scores: As of a `Point`. Nothing beyond the shortlist is found.
         loss: Against an exact search at the full width.
-        cost: Numbers read for a query, as a share of those that an exact search reads.
-        milliseconds: For one query, the median of several; None where it was not measured.
+        shortlist_bytes: Of the first stage, all documents: what every query goes through.
+        rescore_bytes: Of the full vectors that are kept for the second stage; `depth` of them are read for a query.
+        cost: Bytes read for a query, as a share of those that an exact search reads.
+        milliseconds: For one query in numpy on this machine, the median of several; None where it was not measured.
+        exact_milliseconds: Likewise of an exact search at the full width, in turns with it.
     """
 
     shortlist_dimensions: int
     depth: int
     scores: Mapping[str, float]
     loss: Loss
+    shortlist_bytes: int
+    rescore_bytes: int
     cost: float
     milliseconds: float | None = None
+    exact_milliseconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +258,7 @@ class ModelOutcome:
         references: Other ways to make the vectors narrow.
         funnel: Searches in two stages.
         recommendation: What to take.
+        revision: The commit of the model's files; None where it is not known, as of a hosted one.
     """
 
     address: str
@@ -263,6 +270,7 @@ class ModelOutcome:
     references: tuple[Reference, ...]
     funnel: tuple[FunnelSetting, ...]
     recommendation: Recommendation
+    revision: str | None = None
 
     @property
     def full(self) -> Point:
@@ -299,6 +307,27 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Environment:
+    """What an outcome was made by.
+
+    Attributes:
+        mrlclient: The version of this package; None where it ran from its sources.
+        python: Implementation and version.
+        numpy: Its version.
+        platform: The system, as `platform.platform()` has it.
+        processor: Its name.
+        cores: How many there are.
+    """
+
+    mrlclient: str | None
+    python: str
+    numpy: str
+    platform: str
+    processor: str
+    cores: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a sweep found.
 
@@ -308,7 +337,8 @@ class Outcome:
         models: One or several.
         comparisons: Every two models at equal bytes, the largest size first.
         notes: What whoever reads the figures has to know, in sentences.
-        made: The day, such as `"2026-11-24"`, in UTC.
+        made: When it was done, such as `"2026-11-24T16:05:12+00:00"`, in UTC.
+        environment: What it was made by; None where that is not known.
     """
 
     data: DataSet
@@ -317,6 +347,7 @@ class Outcome:
     comparisons: tuple[Comparison, ...] = ()
     notes: tuple[str, ...] = ()
     made: str = ""
+    environment: Environment | None = None
 
     def to_dict(self, *, texts: bool = False) -> dict[str, Any]:
         """Plain values, as JSON has them.

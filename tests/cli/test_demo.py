@@ -16,7 +16,7 @@ def demo():
 
 def losses(text):
     """Width -> (marked as narrow, bytes, nDCG, share kept)."""
-    rows = re.findall(r"^ *(\* )?(\d+) +([\d,]+) +([01]\.\d{3}) +([\d.]+)%$", text, re.MULTILINE)
+    rows = re.findall(r"^ *(\* )?(\d+) +([\d,]+) +([01]\.\d{3}) +([\d.]+) %$", text, re.MULTILINE)
     return {
         int(width): (bool(mark), int(size.replace(",", "")), float(n), float(kept))
         for mark, width, size, n, kept in rows

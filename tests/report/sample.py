@@ -7,6 +7,7 @@ from dataclasses import replace
 from mrlclient.evaluate.outcome import (
     Comparison,
     DataSet,
+    Environment,
     FunnelSetting,
     Group,
     Loss,
@@ -105,8 +106,11 @@ def model(address: str = "wordllama:l2-supercat-256") -> ModelOutcome:
                 depth,
                 scores(0.6 / depth * 64 / width),
                 loss(0.6 / depth * 64 / width, 0.003),
+                shortlist_bytes=5183 * width * 4,
+                rescore_bytes=5183 * 1024,
                 cost=width / 256 + depth / 5183,
                 milliseconds=width / 80,
+                exact_milliseconds=3.21,
             )
             for width in (32, 64, 128)
             for depth in (20, 50, 100, 200)
@@ -118,6 +122,7 @@ def model(address: str = "wordllama:l2-supercat-256") -> ModelOutcome:
             "int8",
             queries_needed=900,
         ),
+        revision="0123abc",
     )
 
 
@@ -127,7 +132,8 @@ def outcome() -> Outcome:
         settings=Settings(0.02, 0.95, walks=5, resamples=10_000, seed=7, rescore_depth=100),
         models=(model(),),
         notes=("Two queries without an answer were left out.",),
-        made="2026-11-24",
+        made="2026-11-24T16:05:12+00:00",
+        environment=Environment("0.1.0", "CPython 3.11.7", "2.4.6", "Linux-6.8-x86_64", "Some Processor", 2),
     )
 
 
@@ -181,6 +187,7 @@ def undecided() -> Outcome:
         ),
         notes=(),
         made="",
+        environment=None,
     )
 
 

@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import pytest
 
+from mrlclient.evaluate._front import front, worth_a_look
 from mrlclient.evaluate.report import html
-from mrlclient.evaluate.report.curves import front
 from tests.report import sample
 
 pytestmark = pytest.mark.browser
@@ -262,3 +262,32 @@ def test_a_group_that_loses_more_is_named(opened):
     assert min(spans) > 10
     none = replace(sample.outcome(), models=(sample.without_worse_groups(),))
     assert "No group is known to lose more" in opened(none).tab.locator("main").inner_text()
+
+
+def test_a_list_says_whose_queries_are_shown(opened):
+    outcome = sample.two_models()
+    page = opened(outcome)
+    assert page.tab.locator("select").count() == 2
+    for number, model in enumerate(outcome.models, 1):
+        looked = worth_a_look(model, "ndcg@10")
+        blocks = page.tab.locator("section", has=page.tab.locator(f"#worst-{number}")).locator(".chosen")
+        assert blocks.count() == len(looked)
+        choose = page.tab.locator(f"#worst-at-{number}")
+        for place, point in enumerate(looked):
+            choose.select_option(index=place)
+            assert [blocks.nth(other).is_visible() for other in range(len(looked))] == [
+                other == place for other in range(len(looked))
+            ]
+            assert blocks.nth(place).locator("p strong").inner_text() == sample.name(point)
+            assert blocks.nth(place).locator("li").count() == len(point.worst)
+    printed = opened(outcome, media="print").tab
+    assert all(
+        printed.locator(".chosen").nth(place).is_visible() for place in range(printed.locator(".chosen").count())
+    )
+    assert printed.locator("select").first.is_hidden()
+
+
+def test_the_list_opens_at_the_recommended_size(opened):
+    page = opened(sample.outcome())
+    assert page.tab.locator("#worst-at-1").evaluate("list => list.selectedOptions[0].text").startswith("128 × int8,")
+    assert page.tab.locator(".chosen:visible p strong").all_inner_texts() == ["128 × int8"]

@@ -17,10 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mrlclient.evaluate import _words as words
+from mrlclient.evaluate._front import first_that_failed, front, worth_a_look
 from mrlclient.evaluate.outcome import Loss, Outcome
-from mrlclient.evaluate.report import html, words, write
+from mrlclient.evaluate.report import html, write
 from mrlclient.evaluate.report.chart import Chart, Mark, Series, place, round_ticks
-from mrlclient.evaluate.report.curves import front, quality_chart
+from mrlclient.evaluate.report.curves import quality_chart
 from tests.report import sample
 
 STYLE = resources.files("mrlclient.evaluate.report").joinpath("templates/style.css").read_text("utf-8")
@@ -75,7 +77,11 @@ def test_every_figure_is_in_a_table():
     assert [row[1] for row in groups if row[0] == "128 × int8" and row[-1] == "yes"] == ["Română"]
     worst = tables["The queries of wordllama:l2-supercat-256 that lose most at 128 × int8"]
     assert [row[1] for row in worst[1:]] == [query.id for query in point.worst]
-    assert len(tables["Searches in two stages with wordllama:l2-supercat-256"]) == 1 + len(model.funnel)
+    funnel = tables["Searches in two stages with wordllama:l2-supercat-256"]
+    assert len(funnel) == 1 + len(model.funnel)
+    (row,) = (dict(zip(funnel[0], row, strict=True)) for row in funnel if row[0] == "100 by 64")
+    assert (row["Scanned"], row["Kept to rescore"], row["Bytes read"]) == ("1.33 MB", "5.31 MB", "27 %")
+    assert (row["Search, ms"], row["Exact search, ms"]) == ("0.8", "3.21")
     assert len(tables["Other ways to make the vectors of wordllama:l2-supercat-256 narrow, as float32"]) == 1 + len(
         model.references
     )
@@ -92,13 +98,17 @@ def test_two_models_are_compared_at_equal_bytes():
 
 @pytest.mark.parametrize("make", [sample.outcome, sample.two_models, sample.hostile, sample.fixed_width])
 def test_nothing_runs_and_nothing_is_loaded(make):
-    tags = Reader(html(make())).tags
+    page = html(make())
+    tags = Reader(page).tags
     assert {tag for tag, _ in tags} & {"script", "img", "link", "iframe", "object", "embed", "base", "form"} == set()
     for _, attributes in tags:
         assert not [name for name in attributes if name.startswith("on") or name in ("src", "style", "srcset")]
         assert (attributes.get("href") or "#").startswith("#")
     (policy,) = (each["content"] for _, each in tags if each.get("http-equiv") == "Content-Security-Policy")
-    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert style.startswith(STYLE)
+    assert not re.search(r"url\(|@import|@font-face", style)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     identifiers = [each["id"] for _, each in tags if "id" in each]
     assert len(identifiers) == len(set(identifiers))
@@ -149,6 +159,68 @@ def test_it_is_the_same_page_after_json():
     outcome = sample.two_models()
     assert html(Outcome.from_dict(outcome.to_dict(texts=True))) == html(outcome)
     assert html(outcome) == html(outcome)
+
+
+def test_the_worst_hit_queries_of_every_size_worth_a_look():
+    outcome = sample.outcome()
+    (model,) = outcome.models
+    looked = worth_a_look(model, "ndcg@10")
+    assert {sample.name(point) for point in looked} >= {
+        # The recommended size, its neighbours, and the next step down.
+        *("128 × int8", "256 × int8", "64 × int8", "32 × int8"),
+        *(sample.name(point) for point in front(model.points, "ndcg@10") if point != model.full),
+    }
+    assert first_that_failed(model, "ndcg@10") == sample.by_name(outcome, "32 × int8")
+    page = html(outcome)
+    tables = Reader(page).tables
+    for point in looked:
+        rows = tables[f"The queries of {model.address} that lose most at {sample.name(point)}"]
+        assert [row[1] for row in rows[1:]] == [query.id for query in point.worst]
+    options = re.findall(r"<option( selected)?>(.*?), (?:within|beyond|cannot)", page)
+    assert [name for _, name in options] == [sample.name(point) for point in looked]
+    assert [name for selected, name in options if selected] == ["128 × int8"]
+    assert page.count(":checked) >") == len(looked)
+    saved = Outcome.from_dict(outcome.to_dict())
+    assert all(point.worst for point in saved.models[0].points)
+
+
+def test_where_all_of_its_type_are_within_the_next_step_down_is_of_another():
+    outcome = sample.outcome()
+    advice = replace(outcome.models[0].recommendation, dimensions=32, dtype="float32")
+    model = replace(outcome.models[0], recommendation=advice)
+    failed = first_that_failed(model, "ndcg@10")
+    assert failed is not None
+    assert (failed.dtype, failed.dimensions) == ("float16", 32)
+
+
+def test_without_a_recommendation_the_next_step_down_is_from_the_full_width():
+    model = sample.undecided().models[0]
+    failed = first_that_failed(model, "overlap@10")
+    assert failed is not None
+    assert failed.bytes_per_vector == max(
+        point.bytes_per_vector
+        for point in model.points
+        if point.verdict != "within" and point.bytes_per_vector < model.full.bytes_per_vector
+    )
+    assert first_that_failed(sample.fixed_width().models[0], "ndcg@10") is None
+    assert worth_a_look(sample.fixed_width().models[0], "ndcg@10") == []
+
+
+def test_the_foot_says_what_made_it():
+    page = html(sample.outcome())
+    foot = page[page.index("<footer>") :]
+    assert '<time datetime="2026-11-24T16:05:12+00:00">2026-11-24 16:05 UTC</time>' in foot
+    for said in ("mrlclient 0.1.0", "CPython 3.11.7", "numpy 2.4.6", "Linux-6.8-x86_64, Some Processor, 2 cores"):
+        assert said in foot
+    assert "revision 0123abc" in page
+    assert "Measured" not in html(sample.undecided())
+
+
+def test_a_confidence_is_never_rounded():
+    outcome = sample.outcome()
+    page = html(replace(outcome, settings=replace(outcome.settings, confidence=0.975)))
+    assert "With 97.5 % confidence" in page
+    assert "98 %" not in page
 
 
 def test_without_texts_the_names_stand_for_them():

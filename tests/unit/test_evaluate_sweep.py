@@ -2,8 +2,11 @@
 
 import json
 import math
+import os
+import platform
 import tracemalloc
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,9 @@ from benchmarks.sweep import Prepared, prepared
 from mrlclient import Embedder
 from mrlclient.errors import ConfigurationError, InputError, NotMatryoshkaError
 from mrlclient.evaluate import Outcome, SearchData, docstrings, load, sweep
+from mrlclient.evaluate._references import _rotated
+from mrlclient.evaluate._searching import Searcher
+from mrlclient.quantize import dequantize
 from tests.conftest import REAL_ENVIRONMENT
 
 #: Collections that are not part of the project: in the folder that the variable names, or beside the checkout.
@@ -140,8 +146,60 @@ def test_references_and_funnels_are_lines_to_compare_with(made):
     for each in funnel.values():
         assert each.scores["ndcg@10"] == pytest.approx(exact, abs=0.05)
         assert each.cost == pytest.approx((600 * each.shortlist_dimensions + each.depth * 64) / (600 * 64))
+        assert each.shortlist_bytes == 600 * each.shortlist_dimensions * 4
+        assert each.rescore_bytes == 600 * 64 * 4
+        assert each.milliseconds is not None
+        assert each.milliseconds > 0
+        assert each.exact_milliseconds is not None
+        assert each.exact_milliseconds > 0
     lines = {(each.name, each.dimensions): each.scores["ndcg@10"] for each in model.references}
     assert lines["pca", 48] > lines["pca", 32]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "binary"])
+def test_documents_are_searched_in_blocks_and_found_the_same(dtype):
+    rows, _ = prepared(500, 40, 64)
+    whole = Searcher.of(rows[:500], rows[500:], dtype)
+    assert whole.block > 500 * 40
+    # Three queries at a time, and 24 documents.
+    small = replace(whole, block=1536)
+    assert np.array_equal(small.rank(20), whole.rank(20))
+    exact = np.argsort(-(dequantize(whole.asked) @ dequantize(whole.stored).T), axis=1, kind="stable")
+    if dtype != "binary":
+        assert np.mean(exact[:, :20] == whole.rank(20)) > 0.99
+
+
+def test_a_rotation_is_one_for_documents_and_queries():
+    rows, _ = prepared(5000, 40, 64)
+    turned, asked = (_rotated(part, 64, (7, 1)) for part in (rows[:5000], rows[5000:]))
+    np.testing.assert_allclose(asked @ turned.T, rows[5000:] @ rows[:5000].T, atol=1e-5)
+    assert not np.allclose(asked, rows[5000:], atol=0.1)
+    assert not np.allclose(asked, _rotated(rows[5000:], 64, (7, 2)), atol=0.1)
+    assert np.array_equal(asked[:, :16], _rotated(rows[5000:], 16, (7, 1)))
+
+
+def test_it_says_what_made_it(made):
+    outcome = made[2]
+    assert datetime.fromisoformat(outcome.made).utcoffset() == timedelta(0)
+    by = outcome.environment
+    assert by is not None
+    assert platform.python_version() in by.python
+    assert by.numpy == np.__version__
+    assert platform.system() in by.platform
+    assert by.processor
+    assert by.cores == os.cpu_count()
+    assert outcome.models[0].revision is None
+
+    class Pinned(Prepared):
+        @property
+        def revision(self):
+            return "0123abc"
+
+    rows, data = prepared(60, 60, 16)
+    with Embedder(Pinned(rows)) as embedder:
+        pinned = sweep(embedder, data, widths=[], dtypes=["float32"], references=False, funnel=False, resamples=1000)
+    assert pinned.models[0].revision == "0123abc"
+    assert Outcome.from_dict(json.loads(json.dumps(pinned.to_dict()))).environment == pinned.environment
 
 
 def test_it_travels(made):
@@ -237,9 +295,18 @@ def test_texts_that_share_their_vectors_cost_no_sweep():
     rows, data = prepared(200, 60, 16)
     rows[:200] = rows[np.arange(200) % 50]
     with Embedder(Prepared(rows)) as embedder:
-        outcome = sweep(embedder, data, dtypes=["int8", "binary"], resamples=1000)
+        outcome = sweep(embedder, data, widths=[8], dtypes=["int8", "binary"], resamples=1000)
     assert {point.dtype for point in outcome.models[0].points} == {"float32", "binary"}
-    assert "50 different vectors" in " ".join(outcome.notes)
+    assert "int8 was not measured at 16, 8 dimensions" in " ".join(outcome.notes)
+
+
+def test_where_a_narrow_width_has_too_few_vectors_for_int8_the_others_have_theirs():
+    rows, data = prepared(200, 60, 16)
+    # Along the first number there are two directions.
+    with Embedder(Prepared(rows)) as embedder:
+        outcome = sweep(embedder, data, widths=[8, 1], dtypes=["int8"], resamples=1000)
+    assert {point.dimensions for point in outcome.models[0].points if point.dtype == "int8"} == {16, 8}
+    assert "int8 was not measured at 1 dimensions" in " ".join(outcome.notes)
 
 
 @pytest.mark.parametrize(

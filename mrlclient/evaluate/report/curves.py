@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 
-from mrlclient.evaluate.outcome import FunnelSetting, Loss, ModelOutcome, Outcome, Point
-from mrlclient.evaluate.report.chart import Chart, Mark, Series
-from mrlclient.evaluate.report.words import (
+from mrlclient.evaluate._front import front
+from mrlclient.evaluate._words import (
     REFERENCES,
     VERDICTS,
     interval,
@@ -19,21 +18,14 @@ from mrlclient.evaluate.report.words import (
     plain_number,
     size,
 )
+from mrlclient.evaluate.outcome import FunnelSetting, Loss, ModelOutcome, Outcome, Point
+from mrlclient.evaluate.report.chart import Chart, Mark, Series
 
 #: How many styles lines have; after the last they start again.
 _STYLES = 8
 _REFERENCE_STYLES = {"pca": "r1", "rotation": "r2"}
 
 _FLOAT32 = 4
-
-
-def front(points: Sequence[Point], score: str) -> list[Point]:
-    """The points that no other beats in both bytes and score, the smallest first."""
-    kept: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.bytes_per_vector, -point.scores[score])):
-        if not kept or point.scores[score] > kept[-1].scores[score]:
-            kept.append(point)
-    return kept
 
 
 def quality_chart(model: ModelOutcome, outcome: Outcome, name: str) -> Chart:
@@ -138,9 +130,9 @@ def funnel_chart(model: ModelOutcome, outcome: Outcome, name: str) -> Chart:
     costs = [mark.x for line in series for mark in line.marks]
     return Chart(
         name=name,
-        title=f"{measure(score)} of a search in two stages against the numbers it reads",
+        title=f"{measure(score)} of a search in two stages against the bytes it reads",
         description=f"{len(model.funnel)} settings of {model.address}. An exact search reaches {number(full)}.",
-        x_label="Numbers read, as a share of an exact search",
+        x_label="Bytes read, as a share of an exact search",
         y_label=measure(score),
         x_ticks=tuple((share, percent(share)) for share in _round_shares(min(costs), max(costs))),
         series=tuple(series),

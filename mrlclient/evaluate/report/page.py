@@ -9,15 +9,18 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module, metadata, resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrlclient.errors import missing_extra
+from mrlclient.evaluate import _words as words
+from mrlclient.evaluate._environment import version
+from mrlclient.evaluate._front import first_that_failed, worth_a_look
 from mrlclient.evaluate.outcome import ModelOutcome, Outcome, Point
-from mrlclient.evaluate.report import strips, tables, words
+from mrlclient.evaluate.report import strips, tables
 from mrlclient.evaluate.report.chart import Chart, Picture, place
-from mrlclient.evaluate.report.curves import front, funnel_chart, models_chart, quality_chart
+from mrlclient.evaluate.report.curves import funnel_chart, models_chart, quality_chart
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -40,7 +43,8 @@ class _Model:
         number: Its place, from 1: names on the page end in it.
         quality: The chart of scores and bytes.
         funnel: The chart of searches in two stages, if there are any.
-        point: The size that groups and queries are shown at.
+        point: The size that groups are shown at, and queries first.
+        looks: The sizes that queries can be shown at, the largest first.
     """
 
     outcome: ModelOutcome
@@ -48,6 +52,7 @@ class _Model:
     quality: Chart
     funnel: Chart | None
     point: Point | None
+    looks: tuple[Point, ...]
 
 
 def html(outcome: Outcome) -> str:
@@ -66,11 +71,13 @@ def html(outcome: Outcome) -> str:
         MissingExtraError: If Jinja is not installed: it comes with the extra `report`.
     """
     template = _template()
+    models = [_shown(model, number, outcome) for number, model in enumerate(outcome.models, 1)]
     style = resources.files(_PACKAGE).joinpath("templates/style.css").read_text("utf-8")
+    style += _choices(max(len(model.looks) for model in models))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return template.render(
         outcome=outcome,
-        models=[_shown(model, number, outcome) for number, model in enumerate(outcome.models, 1)],
+        models=models,
         together=models_chart(outcome, "together") if len(outcome.models) > 1 else None,
         style=style,
         policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
@@ -103,17 +110,28 @@ def _shown(model: ModelOutcome, number: int, outcome: Outcome) -> _Model:
         number=number,
         quality=quality_chart(model, outcome, f"quality-{number}"),
         funnel=funnel_chart(model, outcome, f"funnel-{number}") if model.funnel else None,
-        point=_point_to_look_at(model, outcome),
+        point=_point_to_look_at(model, outcome.data.measure),
+        looks=tuple(worth_a_look(model, outcome.data.measure)),
     )
 
 
-def _point_to_look_at(model: ModelOutcome, outcome: Outcome) -> Point | None:
-    """The recommended size; where that is the full width, which loses nothing, the best one that is not known to do."""
+def _point_to_look_at(model: ModelOutcome, score: str) -> Point | None:
+    """The recommended size; where that is the full width, which loses nothing, the first that failed."""
     chosen = model.recommended
     if chosen is not None and chosen != model.full:
         return chosen
-    smaller = [point for point in reversed(front(model.points, outcome.data.measure)) if point != model.full]
-    return next((point for point in smaller if point.verdict != "within"), smaller[0] if smaller else None)
+    return first_that_failed(model, score)
+
+
+def _choices(most: int) -> str:
+    """Style that shows of several blocks the one that is chosen in the list above them; in an old browser, all."""
+    if not most:
+        return ""
+    chosen = ",".join(
+        f".choice:has(option:nth-child({place}):checked) > .chosen:nth-of-type({place})" for place in range(1, most + 1)
+    )
+    rules = f".choice > .chosen {{ display: none }}\n  {chosen} {{ display: block }}"
+    return f"@media screen {{ @supports selector(:has(*)) {{\n  {rules}\n}} }}\n"
 
 
 def _pictures(chart: Chart) -> Iterable[tuple[str, Picture]]:
@@ -137,11 +155,8 @@ def _template() -> Template:
 
 
 def _made_by() -> str:
-    """The package and its version; a tree that is not installed has none."""
-    try:
-        return f"mrlclient {metadata.version('mrlclient')}"
-    except metadata.PackageNotFoundError:
-        return "mrlclient"
+    """The package and its version."""
+    return " ".join(filter(None, ("mrlclient", version())))
 
 
 def _printable(value: Any) -> Any:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from mrlclient.evaluate._words import interval, loses, number
 from mrlclient.evaluate.outcome import Group, Query
 from mrlclient.evaluate.report.chart import decimals, round_ticks
-from mrlclient.evaluate.report.words import interval, loses, number
 
 #: Steps of an axis above the rows.
 _STEPS = 4

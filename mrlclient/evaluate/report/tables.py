@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mrlclient.evaluate.outcome import Loss, ModelOutcome, Outcome, Point
-from mrlclient.evaluate.report.curves import front
-from mrlclient.evaluate.report.words import (
+from mrlclient.evaluate._front import front
+from mrlclient.evaluate._words import (
     REFERENCES,
     VERDICTS,
     compared,
@@ -19,6 +18,7 @@ from mrlclient.evaluate.report.words import (
     size,
     size_of_bytes,
 )
+from mrlclient.evaluate.outcome import Loss, ModelOutcome, Outcome, Point
 
 _NONE = "–"
 
@@ -149,14 +149,26 @@ def funnel_table(model: ModelOutcome, outcome: Outcome) -> Table:
     rows = tuple(
         (
             f"{item.depth:,} by {item.shortlist_dimensions:,}",
-            *_scores(item.scores, scores),
-            *_loss(item.loss),
+            size_of_bytes(item.shortlist_bytes),
+            size_of_bytes(item.rescore_bytes),
             percent(item.cost),
             _milliseconds(item.milliseconds),
+            _milliseconds(item.exact_milliseconds),
+            *_scores(item.scores, scores),
+            *_loss(item.loss),
         )
         for item in model.funnel
     )
-    heads = ("Documents by dimensions", *map(measure, scores), *_loss_heads(outcome), "Numbers read", "Search, ms")
+    heads = (
+        "Documents by dimensions",
+        "Scanned",
+        "Kept to rescore",
+        "Bytes read",
+        "Search, ms",
+        "Exact search, ms",
+        *map(measure, scores),
+        *_loss_heads(outcome),
+    )
     return Table(f"Searches in two stages with {model.address}", heads, rows)
 
 

@@ -29,6 +29,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def confidence(share: float) -> str:
+    """A confidence: never rounded."""
+    return f"{100 * share:.10g} %"
+
+
+def moment(made: str) -> str:
+    """A time in UTC, as `Outcome.made` has it: "2026-11-24 16:05 UTC"."""
+    return f"{made[:10]} {made[11:16]} UTC" if len(made) > 10 else made
+
+
 def plain_number(value: float) -> str:
     """As short as it can be written: 0.02."""
     return f"{value:g}"
@@ -99,7 +109,7 @@ def summary(model: ModelOutcome, outcome: Outcome) -> str:
         return f"No smaller size is shown to lose no more than {tolerance}."
     sizes = f"{point.bytes_per_vector:,} bytes a vector instead of {full.bytes_per_vector:,}"
     saved = percent(1 - point.bytes_per_vector / full.bytes_per_vector)
-    sure = percent(outcome.settings.confidence)
+    sure = confidence(outcome.settings.confidence)
     return f"{sizes}: {saved} less to search. With {sure} confidence it loses no more than {tolerance}."
 
 
