@@ -72,7 +72,7 @@ def spreads(values: NDArray[np.float64]) -> NDArray[np.float64]:
     It is never less than if one query had fallen from the first place to the second: a sample in which nothing changed
     does not show that nothing ever changes, only that it is rare.
     """
-    return np.maximum(values.std(axis=1, ddof=1), _ONE_PLACE / math.sqrt(values.shape[1]))
+    return np.asarray(np.maximum(values.std(axis=1, ddof=1), _ONE_PLACE / math.sqrt(values.shape[1])))
 
 
 def _skewness(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -81,7 +81,9 @@ def _skewness(values: NDArray[np.float64]) -> NDArray[np.float64]:
     squares = centred * centred
     deviations = np.sqrt(squares.mean(axis=1))
     cubes = np.einsum("ij,ij->i", squares, centred) / values.shape[1]
-    return np.divide(cubes, deviations**3, out=np.zeros_like(cubes), where=deviations > _ROUNDING)
+    skewness = np.zeros(len(values))
+    np.divide(cubes, deviations**3, out=skewness, where=deviations > _ROUNDING)
+    return skewness
 
 
 def _least_skewness(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -91,7 +93,7 @@ def _least_skewness(values: NDArray[np.float64]) -> NDArray[np.float64]:
     skewness, all at once: so its own skewness helps least where it is needed most.
     """
     changed = (np.abs(values) > _ROUNDING).sum(axis=1)
-    return np.sqrt(values.shape[1] / np.maximum(changed, 1))
+    return np.asarray(np.sqrt(values.shape[1] / np.maximum(changed, 1)))
 
 
 def _reach(level: float, skewness: NDArray[np.float64], count: int) -> NDArray[np.float64]:
