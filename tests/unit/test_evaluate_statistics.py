@@ -56,11 +56,11 @@ def test_intervals_and_bounds_hold_in_many_samples(harm, queries):
 def test_intervals_and_bounds_hold_for_losses_of_all_kinds():
     for name, everybody in intervals.populations().items():
         for queries in intervals.QUERIES:
-            # Where only a few queries change, no method can do it: the page has figures.
+            # Where few queries change, no method can do it; rare and large losses are hard. The page has figures.
             if queries * (everybody != 0).mean() >= 10:
-                covered, wrong, _ = simulated(everybody, queries, samples=10_000)
+                covered, wrong, _ = simulated(everybody, queries, samples=5000)
                 assert 0.93 <= covered <= 0.97, (name, queries, covered)
-                assert wrong <= 0.06, (name, queries, wrong)
+                assert wrong <= 0.07, (name, queries, wrong)
 
 
 def test_advice_is_rarely_wrong():
