@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 _WORST = 10
 #: Below this chance a group counts as worse than the rest.
 _SIGNIFICANT = 0.05
-#: There are many intervals of groups: each takes fewer samples.
-_GROUP_RESAMPLES = 2000
+#: There may be many groups: each takes fewer permutations.
+_GROUP_PERMUTATIONS = 2000
 _FLOAT32_BYTES = 4
 
 
@@ -137,7 +137,7 @@ def _best_by_bytes(sizes: Sequence[Size], measure: str) -> dict[int, int]:
 
 
 def _losses(values: NDArray[np.float64], settings: Settings) -> tuple[list[Loss], NDArray[np.float64]]:
-    return losses(values, alpha=alpha(settings), resamples=settings.resamples, seed=settings.seed)
+    return losses(values, alpha=alpha(settings), flips=settings.resamples, seed=settings.seed)
 
 
 def _of_scores(scores: Sequence[Scores], base: NDArray[np.float64], data: DataSet, settings: Settings) -> list[Loss]:
@@ -166,10 +166,10 @@ def _groups(
         return [()] * len(values)
     names = sorted(set(groups))
     members = np.array([[group == name for group in groups] for name in names])
-    resamples = min(settings.resamples, _GROUP_RESAMPLES)
-    chances = worse_than_rest(values, members, permutations=resamples, seed=settings.seed)
+    permutations = min(settings.resamples, _GROUP_PERMUTATIONS)
+    chances = worse_than_rest(values, members, permutations=permutations, seed=settings.seed)
     of_group = [
-        losses(values[:, rows], alpha=alpha(settings), resamples=resamples, seed=settings.seed)[0] for rows in members
+        losses(values[:, rows], alpha=alpha(settings), flips=permutations, seed=settings.seed)[0] for rows in members
     ]
     return [
         tuple(

@@ -90,7 +90,7 @@ def sweep(
         references: Whether to measure what a PCA of these documents and random rotations would give.
         funnel: Whether to measure searches in two stages.
         rescore_depth: Documents that are put in order again.
-        resamples: Bootstrap samples, and permutations.
+        resamples: Permutations, for each p-value.
         seed: Of everything random.
         progress: Whether to show bars on standard error, which take the extra `cli`.
 

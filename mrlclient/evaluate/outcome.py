@@ -49,7 +49,7 @@ class Settings:
         confidence: That the recommended size loses no more than that.
         walks: Types that were walked down, each with its share of the doubt: with 4 and a confidence of 0.95, a size
             is `"within"` at 1 - 0.05 / 4.
-        resamples: Bootstrap samples, and permutations.
+        resamples: Permutations, for each p-value.
         seed: Of their random numbers.
         rescore_depth: Documents on the shortlist that is put in order again by float32, where a point is rescored.
         hurt: The loss from which a query counts as hurt.
@@ -70,7 +70,7 @@ class Loss:
 
     Attributes:
         mean: Over the queries.
-        low: Lower end of its two-sided 95 % confidence interval, from a paired bootstrap.
+        low: Lower end of its two-sided 95 % confidence interval, paired.
         high: Upper end.
         p_value: Of a two-sided sign-flip permutation test that nothing is lost or gained.
     """

@@ -4,27 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks import intervals
 from mrlclient.evaluate._recommending import verdicts
-from mrlclient.evaluate.statistics import losses, queries_needed, sign_flip, standard_errors, worse_than_rest
+from mrlclient.evaluate.statistics import losses, queries_needed, sign_flip, spreads, worse_than_rest
 
-#: Scores of a known-item search by rank, and how far a query falls by narrowing.
-_BY_RANK = np.array([1 / np.log2(rank + 1) if rank <= 10 else 0.0 for rank in range(1, 40)])
-
-
-def population(seed, harm, size=100_000):
-    """What each query of a large population loses at a width: most of them nothing, some much, some gain."""
-    draw = np.random.default_rng(seed)
-    before = np.minimum(draw.geometric(0.35, size) - 1, len(_BY_RANK) - 1)
-    moved = draw.random(size) < 0.15 + harm
-    step = np.where(moved, np.rint(draw.normal(harm * 4, 2.0, size)), 0).astype(int)
-    return _BY_RANK[before] - _BY_RANK[np.clip(before + step, 0, len(_BY_RANK) - 1)]
+HARMS = (0.02, 0.05, 0.1, 0.2, 0.3)
 
 
-def coverage(harm, queries, samples, resamples=1000):
-    everybody = population(1, harm)
-    sampled = np.random.default_rng(2).choice(everybody, (samples, queries))
-    found, _ = losses(sampled, alpha=0.05, resamples=resamples, seed=3)
-    return np.mean([loss.low <= everybody.mean() <= loss.high for loss in found])
+def simulated(everybody, queries, samples):
+    """Coverage; how often a size is said to be enough whose loss is the tolerance; and one that is well below."""
+    return intervals.simulated(everybody, queries, samples, intervals.ours)["ours"]
 
 
 def false_safe(queries, corpora, tolerance=0.02, walks=1):
@@ -34,9 +23,9 @@ def false_safe(queries, corpora, tolerance=0.02, walks=1):
     for corpus in range(corpora):
         # Somewhere down the walk the loss passes the tolerance, slowly or at once.
         harms = np.sort(draw.uniform(0.0, 0.4, 6))
-        everybody = np.stack([population(1000 + corpus, harm, 5000) for harm in harms])
+        everybody = np.stack([intervals.population(1000 + corpus, harm, 5000) for harm in harms])
         sampled = everybody[:, draw.choice(everybody.shape[1], queries)]
-        found, bounds = losses(sampled, alpha=alpha, resamples=1000, seed=corpus)
+        found, bounds = losses(sampled, alpha=alpha, flips=100, seed=corpus)
         passed = [verdict == "within" for verdict in verdicts(found, bounds.tolist(), queries, tolerance)]
         wrong += any(everybody[place].mean() > tolerance for place, safe in enumerate(passed) if safe)
         smaller += any(passed)
@@ -44,18 +33,34 @@ def false_safe(queries, corpora, tolerance=0.02, walks=1):
 
 
 @pytest.mark.parametrize("harm", [0.02, 0.1, 0.3])
-@pytest.mark.parametrize("queries", [100, 300])
-def test_intervals_hold_the_truth(harm, queries):
-    assert 0.93 <= coverage(harm, queries, samples=1000) <= 0.97
+@pytest.mark.parametrize("queries", [50, 100, 300])
+def test_intervals_hold_the_truth_and_bounds_are_not_passed(harm, queries):
+    covered, wrong, enough = simulated(intervals.population(1, harm), queries, samples=5000)
+    assert 0.93 <= covered <= 0.97
+    # Two standard errors of so many samples above 5 %.
+    assert wrong <= 0.056
+    assert enough > 0.6
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("harm", [0.02, 0.05, 0.1, 0.2, 0.3])
+@pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("queries", [50, 100, 300, 1000])
-def test_intervals_hold_the_truth_in_many_samples(harm, queries):
-    # Where one query is harmed or none, intervals are as wide as one swapped rank makes them: too wide, not too narrow.
-    most = 0.97 if harm * queries > 1 else 0.98
-    assert 0.93 <= coverage(harm, queries, samples=3000, resamples=2000) <= most
+def test_intervals_and_bounds_hold_in_many_samples(harm, queries):
+    covered, wrong, enough = simulated(intervals.population(1, harm), queries, samples=10_000)
+    assert 0.93 <= covered <= 0.97
+    assert wrong <= 0.054
+    assert enough > 0.6
+
+
+@pytest.mark.soak
+def test_intervals_and_bounds_hold_for_losses_of_all_kinds():
+    for name, everybody in intervals.populations().items():
+        for queries in intervals.QUERIES:
+            # Where few queries change, no method can do it; rare and large losses are hard. The page has figures.
+            if queries * (everybody != 0).mean() >= 10:
+                covered, wrong, _ = simulated(everybody, queries, samples=5000)
+                assert 0.93 <= covered <= 0.97, (name, queries, covered)
+                assert wrong <= 0.07, (name, queries, wrong)
 
 
 def test_advice_is_rarely_wrong():
@@ -76,7 +81,7 @@ def test_advice_is_rarely_wrong_in_500_corpora(queries):
 
 def test_the_interval_of_a_plain_sample_is_students():
     values = np.random.default_rng(0).normal(0.05, 0.1, (1, 400))
-    (loss,), (bound,) = losses(values, alpha=0.05, resamples=20_000, seed=0)
+    (loss,), (bound,) = losses(values, alpha=0.05, flips=100, seed=0)
     test = stats.ttest_1samp(values[0], 0.0)
     low, high = test.confidence_interval(0.95)
     assert loss.mean == pytest.approx(values.mean())
@@ -96,19 +101,19 @@ def test_chances_are_those_of_all_sign_flips():
 
 
 def test_a_sample_that_shows_no_change_is_not_certain():
-    few, many = ((losses(np.zeros((1, count)), alpha=0.05, resamples=1000, seed=0))[1][0] for count in (20, 1000))
+    few, many = ((losses(np.zeros((1, count)), alpha=0.05, flips=100, seed=0))[1][0] for count in (20, 1000))
     assert few > 0.02 > many > 0
-    assert standard_errors(np.zeros((1, 1000)))[0] > 0
-    (alone,), (bound,) = losses(np.zeros((1, 1)), alpha=0.05, resamples=1000, seed=0)
+    assert spreads(np.zeros((1, 1000)))[0] > 0
+    (alone,), (bound,) = losses(np.zeros((1, 1)), alpha=0.05, flips=100, seed=0)
     assert (alone.low, alone.high, bound) == (-1.0, 1.0, 1.0)
 
 
 def test_as_many_queries_as_it_says_do():
-    everybody = population(1, 0.05)
+    everybody = intervals.population(1, 0.05)
     tolerance = float(everybody.mean()) + 0.02
     needed = queries_needed(everybody, tolerance=tolerance, alpha=0.05)
     sampled = np.random.default_rng(1).choice(everybody, (1000, needed))
-    _, bounds = losses(sampled, alpha=0.05, resamples=1000, seed=0)
+    _, bounds = losses(sampled, alpha=0.05, flips=100, seed=0)
     assert (bounds <= tolerance).mean() == pytest.approx(0.8, abs=0.06)
     assert queries_needed(everybody + 1, tolerance=0.02, alpha=0.05) is None
     assert queries_needed(np.full(100, 0.02 - 1e-12), tolerance=0.02, alpha=0.05) is None
@@ -118,7 +123,7 @@ def test_a_walk_stops_at_the_first_size_that_fails():
     found, bounds = losses(
         np.random.default_rng(0).normal([[0.0], [0.03], [0.0], [0.3]], 0.1, (4, 400)),
         alpha=0.05,
-        resamples=1000,
+        flips=100,
         seed=0,
     )
     assert verdicts(found, bounds.tolist(), 400, 0.02) == ["within", "undecided", "undecided", "beyond"]
@@ -146,7 +151,7 @@ def test_that_of_one_group_is_a_permutation_test():
         (values[0, :15], values[0, 15:]),
         lambda a, b: a.mean() - b.mean(),
         alternative="greater",
-        n_resamples=20_000,
+        n_resamples=10_000,
         rng=np.random.default_rng(0),
     ).pvalue
     assert worse_than_rest(values, members, permutations=20_000, seed=0)[0, 0] == pytest.approx(exact, abs=0.01)
