@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from benchmarks.page import filled
 from mrlclient import Embedder
 from mrlclient.evaluate import SearchData, docstrings
 from mrlclient.evaluate._embedding import embed_once
@@ -29,7 +30,6 @@ QUERIES = (50, 100, 300, 1000)
 #: Samples that are drawn, so many at a time, and bootstrap samples of each.
 SAMPLES, _BLOCK, _RESAMPLES = 10_000, 1000, 1000
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "sweep.md"
-_BEGIN, _END = "<!-- begin: python -m benchmarks.intervals --write -->", "<!-- end -->"
 #: Where the tolerance is so many standard errors above the loss, a test that knew them all would pass in 80 %.
 _POWER = stats.norm.ppf(0.95) + stats.norm.ppf(0.8)
 
@@ -200,9 +200,8 @@ def main() -> None:
     lines = tables(found)
     print("\n".join(lines))
     if options.write:
-        before, _, rest = PAGE.read_text("utf-8").partition(_BEGIN)
-        after = rest.partition(_END)[2]
-        PAGE.write_text("\n".join([f"{before}{_BEGIN}", "", *lines, "", f"{_END}{after}"]), "utf-8")
+        page = PAGE.read_text("utf-8")
+        PAGE.write_text(filled(page, {"intervals": "\n".join(["", *lines, ""])}), "utf-8")
 
 
 if __name__ == "__main__":

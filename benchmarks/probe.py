@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.minilm import minilm
+from benchmarks.page import filled
 from mrlclient import Embedder
 from mrlclient.evaluate import docstrings, probe
 from mrlclient.evaluate._nesting import rotate
@@ -29,7 +30,6 @@ Made = Callable[[Matrix, NDArray[np.intp], np.random.Generator], Matrix]
 #: Numbers of texts, and how often each model is probed with so many.
 ROUNDS = {200: 50, 500: 50, 2000: 50}
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "probe.md"
-_BEGIN, _END = "<!-- begin: python -m benchmarks.probe --write -->", "<!-- end -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +182,8 @@ def main() -> None:
     rounds = dict(zip(ROUNDS, map(int, options.rounds.split(",")), strict=True))
     lines = table(rounds, embed(), options.processes)
     if options.write:
-        before, _, rest = PAGE.read_text("utf-8").partition(_BEGIN)
-        after = rest.partition(_END)[2]
-        PAGE.write_text("\n".join([f"{before}{_BEGIN}", "", *lines, "", f"{_END}{after}"]), "utf-8")
+        page = PAGE.read_text("utf-8")
+        PAGE.write_text(filled(page, {"probe": "\n".join(["", *lines, ""])}), "utf-8")
 
 
 if __name__ == "__main__":
