@@ -51,7 +51,7 @@ class Runner:
 
         Whoever else is on the machine only ever adds to so short a time; `timeit` takes the least of several, too.
         """
-        text, calls = "How much does a call cost that asks for one vector only?", repeat // 10
+        text, calls = "How much does a call cost that asks for one vector only?", max(repeat // 10, 1)
         self._client.one(text)
         stretches = []
         for _ in range(10):
