@@ -179,7 +179,7 @@ class IndexContract:
         if not isinstance(engine, Engine):
             raise ConfigurationError(f"check takes an Embedder, not {type(embedder).__name__}.")
         embedder._check_open()
-        for endpoint in (*engine.documents.endpoints, *engine.queries.endpoints):
+        for endpoint in engine.endpoints:
             for problem in self._problems(endpoint.provider):
                 raise self._refusal(problem)
         if engine.widths[0] < self.dimensions:

@@ -525,12 +525,11 @@ class Embedder:
     def _contracted(self, dimensions: int | None) -> tuple[int, Endpoint]:
         """The width of an index, and who fills it."""
         self._check_open()
-        documents, queries = self._engine.documents, self._engine.queries
+        main = self._engine.documents.main
         if dimensions is None:
-            return self.dimensions, documents.main
+            return self.dimensions, main
         width = check_width(self.spec, dimensions)
-        specs = [each.provider.spec for each in (*documents.endpoints, *queries.endpoints)]
-        return wiring.widths_of(specs, width, self._engine.policy.on_narrow)[0], documents.main
+        return wiring.widths_of(self._engine.specs, width, self._engine.policy.on_narrow)[0], main
 
     def _plan(
         self,

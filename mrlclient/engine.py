@@ -16,7 +16,7 @@ from mrlclient.dimensions import Dimensions, Resolution, resolve
 from mrlclient.drivers import AsyncDriver, SyncDriver
 from mrlclient.errors import ServerBehaviorWarning
 from mrlclient.flow import embed
-from mrlclient.models import InputType, Task
+from mrlclient.models import InputType, ModelSpec, Task
 from mrlclient.operations import Flow, Policy, Speaker
 from mrlclient.output_type import FLOATS, OutputType
 from mrlclient.packing import Packing
@@ -68,6 +68,16 @@ class Engine:
     _fields: dict[tuple[object, ...], Sequence[str]] = field(default_factory=dict, init=False)
     _quick: list[QuickLook] = field(default_factory=list, init=False)
 
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """All who may answer, for documents and for queries; who does for both stands twice."""
+        return (*self.documents.endpoints, *self.queries.endpoints)
+
+    @property
+    def specs(self) -> Sequence[ModelSpec]:
+        """Their models."""
+        return [endpoint.provider.spec for endpoint in self.endpoints]
+
     def plan(
         self,
         texts: Iterable[str],
@@ -84,9 +94,7 @@ class Engine:
             widths = widths_of([each.provider.spec for each in route.endpoints], dimensions, self.policy.on_narrow)
         output.check(widths[0])
         if output.asked != "float32":
-            endpoints = (*self.documents.endpoints, *self.queries.endpoints)
-            specs = [each.provider.spec for each in endpoints]
-            check_codes(output, specs, widths, cached=self.cache is not None, fetch_native=self.fetch_native)
+            check_codes(output, self.specs, widths, cached=self.cache is not None, fetch_native=self.fetch_native)
         resolution, packing = self._shared_by(route, widths[0], input_type, task, output.asked)
         plan = make_plan(
             main.spec,
@@ -221,8 +229,7 @@ class Engine:
             self.cache.close()
 
     def _providers(self) -> list[Speaker]:
-        endpoints = (*self.documents.endpoints, *self.queries.endpoints)
-        return list(dict.fromkeys(endpoint.provider for endpoint in endpoints))
+        return list(dict.fromkeys(endpoint.provider for endpoint in self.endpoints))
 
 
 def _told(result: EmbeddingResult) -> EmbeddingResult:
