@@ -59,8 +59,15 @@ class Measured:
 
     def median(self, name: str) -> float | None:
         """A value's median over the rounds; None where there is none."""
-        values = [each[name] for each in self.rounds if each[name] is not None]
+        values = self._values(name)
         return statistics.median(values) if values else None
+
+    def least(self, name: str) -> float | None:
+        """The least of a value over the rounds; None where there is none."""
+        return min(self._values(name), default=None)
+
+    def _values(self, name: str) -> list[float]:
+        return [each[name] for each in self.rounds if each[name] is not None]
 
 
 class Bench:
