@@ -157,11 +157,11 @@ def _sources(sources: Mapping[str, str]) -> list[str]:
 # --- servers
 
 _CUTS = {
-    "honours": "cuts, scales",
+    "honours": "truncates and normalises",
     "ignores": "ignores it",
-    "slices_without_l2": "cuts, does not scale",
-    "pads": "fills up with zeros above the full width",
-    "refuses": "refuses it, unless told to take it",
+    "slices_without_l2": "truncates, does not normalise",
+    "pads": "pads with zeros above the full width",
+    "refuses": "refuses it, unless configured to accept it",
 }
 
 
@@ -170,22 +170,22 @@ def servers() -> str:
     heads = [
         "`server=`",
         "Usual address",
-        "What it does with `dimensions`",
-        "Asked for",
-        "An over-long text",
+        "Effect of `dimensions`",
+        "Requested width",
+        "A text that is too long",
         "Nomic's layer norm",
-        "Name in answers",
-        "Texts a request",
+        "Model name in answers",
+        "Texts per request",
     ]
     rows = (
         (
             f"`{server.name}`",
             None if server.base_url is None else f"`{server.base_url}`",
             None if server.dimensions is None else _CUTS[server.dimensions],
-            "the width you want" if server.dimensions == "honours" else "the full width",
-            {None: None, True: "is cut without a word", False: "is an error"}[server.truncates_input],
-            {None: None, True: "is applied", False: "is missing"}[server.centers_nomic],
-            {None: None, "asked": "the one asked for", "own": "its own"}[server.answers_with],
+            "yours" if server.dimensions == "honours" else "full",
+            {None: None, True: "is silently cut off", False: "is an error"}[server.truncates_input],
+            {None: None, True: "applied", False: "missing"}[server.centers_nomic],
+            {None: None, "asked": "the requested one", "own": "its own"}[server.answers_with],
             server.max_inputs,
         )
         for server in catalogue().servers.values()
