@@ -1,4 +1,4 @@
-"""What a cache of embeddings keeps: the contract that every one of them passes (`mrlclient.testing.CacheContract`)."""
+"""The interface of caches; `mrlclient.testing.CacheContract` tests it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["Cache", "CacheStats", "CorruptEntryError", "Entry", "Found"]
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """What a cache holds, and what it was good for.
+    """What a cache holds, and what it has saved.
 
     Attributes:
-        entries: Vectors held.
-        bytes: What they take, in bytes; of a file, the file's size.
+        entries: How many vectors it holds.
+        bytes: Their size in bytes; for a file, the size of the file.
         hits: Rows found so far.
         misses: Rows not found so far.
-        tokens_saved: Tokens that the rows found had taken.
-        usd_saved: What those had cost, in USD.
+        tokens_saved: Tokens that the found rows had taken.
+        usd_saved: What those tokens had cost, in USD.
     """
 
     entries: int
@@ -39,24 +39,24 @@ class CacheStats:
 
 
 class CorruptEntryError(Exception):
-    """A stored value is not what was stored. Stores treat it as a miss; it never leaves them."""
+    """A stored value is damaged. Caches treat it as a miss; it never leaves them."""
 
 
 class Cache(ABC):
-    """Keeps vectors by key; the widest wins, and any narrower width is its prefix.
+    """Keeps vectors by key. The widest wins, and serves every narrower width with its prefix.
 
-    Threads may share one. Methods may raise: whoever calls them from an embedding treats a failure as a miss.
+    Threads may share one. Methods may raise: during embedding, a failure counts as a miss.
 
     Attributes:
-        blocking: Whether a call may wait for a disk or a network; async callers then take a thread for it.
-        flights: What is under way towards it in this process.
+        blocking: Whether a call may wait for a disk or a network; async callers then use a thread.
+        flights: Texts under way in this process for this cache.
     """
 
     blocking: bool = True
     flights: Flights
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Every cache has its own register of what is under way towards it, shared by all embedders that use it."""
+        """Every cache has its own register of texts under way, shared by all embedders that use it."""
         made = super().__new__(cls)
         made.flights = Flights()
         return made
@@ -72,11 +72,11 @@ class Cache(ABC):
 
         Args:
             keys: n keys, all different.
-            width: Numbers wanted of each row.
+            width: How many numbers of each row to write.
             out: (n, width) float32, C-contiguous. Rows that are not found are left in any state.
 
         Returns:
-            Which rows were found. A row that is narrower, too old or damaged is not.
+            Which rows were found. A row that is too narrow, too old or damaged is not.
         """
 
     @abstractmethod
@@ -85,15 +85,15 @@ class Cache(ABC):
 
     @abstractmethod
     def items(self) -> Iterator[Entry]:
-        """Every entry that can be read, in any order."""
+        """Returns every readable entry, in any order."""
 
     @abstractmethod
     def stats(self) -> CacheStats:
-        """What is held, and what it was good for since the cache was made."""
+        """Returns what the cache holds, and what it has saved since it was made."""
 
     @abstractmethod
     def prune(self) -> int:
-        """Drops what is too old, and the least recently used beyond the size allowed. Returns the number dropped."""
+        """Drops what is too old, and the least recently used above the size limit. Returns the number dropped."""
 
     @abstractmethod
     def clear(self) -> int:
@@ -105,4 +105,4 @@ class Cache(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Writes what is pending and lets go. Further calls do nothing."""
+        """Writes what is pending and releases resources. Further calls do nothing."""

@@ -1,4 +1,4 @@
-"""A cache in this process's memory, bounded by bytes; the least recently used goes first."""
+"""A cache in this process's memory, limited in bytes; the least recently used are dropped first."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class MemoryCache(Cache):
     """Vectors in memory, as float32.
 
     Args:
-        max_bytes: Bytes that the entries may take, about; the least recently used go first. 256 MiB by default.
-        ttl: Seconds that an entry is good for; by default for ever.
+        max_bytes: The approximate size limit; the least recently used are dropped first. 256 MiB by default.
+        ttl: Seconds that an entry is kept; by default without limit.
     """
 
     blocking = False

@@ -55,17 +55,17 @@ _KEEP_SHA = hashlib.sha1(_KEEP.encode(), usedforsecurity=False).hexdigest()  # h
 
 
 class RedisCache(Cache):
-    """Vectors on a server, each under `prefix` and its key; a narrow request fetches a prefix only.
+    """Vectors on a Redis or Valkey server; a narrow request fetches only a prefix.
 
-    How much is kept is the server's own setting: set `maxmemory`, and `maxmemory-policy allkeys-lru` so that it drops
-    what was not used for longest. Nothing here ever touches a name without the prefix. Not for a cluster.
+    The size is limited by the server: set `maxmemory`, and `maxmemory-policy allkeys-lru` so that it drops what was not
+    used for longest. Only names that begin with `prefix` are touched. Clusters are not supported.
 
     Args:
-        url: `redis://`, `rediss://`, `valkey://` or `valkeys://` (the second and the last with TLS), or
-            `unix:///path`; with `user:password@` where the server asks for them. Escape special characters (`%2F`).
-        secret: 16 to 64 bytes to make keys with. By default they are on the server, made by whoever comes first.
-        prefix: What every name on the server begins with. Caches with different ones do not see each other.
-        ttl: Seconds that an entry is good for, and after which the server drops it; by default for ever.
+        url: `redis://`, `rediss://`, `valkey://` or `valkeys://` (the second and the last with TLS), or `unix:///path`;
+            with `user:password@` if the server asks for them. Escape special characters (`%2F`).
+        secret: 16 to 64 bytes to make keys with. By default they are stored on the server, made by the first client.
+        prefix: What every name on the server begins with. Caches with different prefixes do not see each other.
+        ttl: Seconds after which the server drops an entry; by default without limit.
         stored_type: `"float16"` takes half the memory and keeps 11 bits of each number.
         timeout: Seconds to wait for the server, each time.
 
@@ -168,11 +168,11 @@ class RedisCache(Cache):
                     yield entry
 
     def stats(self) -> CacheStats:
-        """What is held, and what it was good for to everybody who shares the prefix.
+        """Returns what is held, and what it has saved for everybody who shares the prefix.
 
-        The server holds more than this cache, so entries are counted by walking over its names, and their bytes are
-        estimated from a sample: both are near, not exact, while others write. What other processes found in the last
-        second, or found and never reported because they were killed, is not in it.
+        The server holds other data too, so entries are counted by walking over its names, and their size is estimated
+        from a sample: approximate while others write. What other processes found in the last second, or never reported
+        because they were killed, is not included.
         """
         self._report()
         entries, sample = 0, list[bytes]()
@@ -185,7 +185,7 @@ class RedisCache(Cache):
         return CacheStats(entries, total, int(hits), int(misses), tokens, usd)
 
     def prune(self) -> int:
-        """Drops what is too old for this cache's `ttl`, as after a change of it; the rest the server does by itself."""
+        """Drops what is too old for this cache's `ttl`, as after changing it. The server drops the rest itself."""
         if self._ttl is None:
             return 0
         dropped, oldest, last = 0, self._oldest(), codec.prefix_size(1) - 1
@@ -198,7 +198,7 @@ class RedisCache(Cache):
         return dropped
 
     def clear(self) -> int:
-        """Drops every entry. The secret stays, so that those who share it go on sharing, and so do the counts."""
+        """Drops every entry. The secret and the counts stay, so that those who share them can go on."""
         return sum(self._drop(names) for names in self._pages())
 
     def verify(self) -> tuple[int, int]:

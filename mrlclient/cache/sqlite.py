@@ -44,23 +44,22 @@ _COUNT = "UPDATE meta SET hits = hits + ?, misses = misses + ?, tokens = tokens 
 
 
 class SQLiteCache(Cache):
-    """Vectors in files that only their owner may read; threads and processes may share them.
+    """Vectors in files that only their owner can read. Threads and processes may share them.
 
-    At the path stands the index, an SQLite file; beside it, as `PATH-vectors-1` and so on, stand the vectors. A killed
-    process loses nothing that `set_many` had returned from; a power failure may lose the last of it. Across a fork
-    everything is closed, and opened again on both sides. It is opened again, too, when it is used after `close`, and by
-    a process that gets it pickled.
+    The index is an SQLite file at the path; the vectors are beside it, in `PATH-vectors-1` and so on. A killed process
+    loses nothing that `set_many` has stored; a power failure may lose the last of it. Around a fork everything is
+    closed, and opened again on both sides. A closed cache is opened again when it is used, and so is a pickled one.
 
     Args:
-        path: The file. It and its folders are made where they are missing, for the owner alone (0600 and 0700), and
-            files that others may read are made private again. Not on a network's file system.
-        max_bytes: Bytes that all files may take, 1 MiB or more; the least recently used go first, an eighth at a time.
-            By default any number.
-        ttl: Seconds that an entry is good for; by default for ever.
+        path: The file. Missing files and folders are made for the owner alone (0600 and 0700), and files that others
+            can read are made private again. Not on a network file system.
+        max_bytes: The size limit of all files, at least 1 MiB; the least recently used are dropped first, an eighth of
+            the limit at a time. By default without limit.
+        ttl: Seconds that an entry is kept; by default without limit.
         stored_type: `"float16"` takes half the space and keeps 11 bits of each number.
 
     Raises:
-        ConfigurationError: If an argument is wrong, or something else is at that path: it is not touched.
+        ConfigurationError: If an argument is wrong, or there is something else at that path, which is left untouched.
     """
 
     def __init__(
