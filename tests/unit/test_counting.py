@@ -1,6 +1,4 @@
-import base64
 import dataclasses
-import hashlib
 import pickle
 import shutil
 import sys
@@ -8,38 +6,23 @@ import sys
 import pytest
 
 from mrlclient import ConfigurationError, ModelSpec, OpenAI, OpenAICompatible, Voyage, catalogue
-from mrlclient.providers._counting import VOCABULARIES, find_counter
-from tests.conftest import TINY_NOMIC
+from mrlclient.providers._counting import find_counter
+from tests.tokenizer_files import FILE, NAME, use_hub_cache, use_tiktoken_folder
 
 ENCODING = "tiktoken:cl100k_base"
-#: A vocabulary of single bytes and one word.
-FILE = b"".join(base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256)) + b"YWI= 256\n"
-NAME = "9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Where tiktoken looks, and nowhere else, for a file of ours."""
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    monkeypatch.delenv("DATA_GYM_CACHE_DIR", raising=False)
-    tiny = dataclasses.replace(VOCABULARIES["cl100k_base"], sha256=hashlib.sha256(FILE).hexdigest())
-    monkeypatch.setitem(VOCABULARIES, "cl100k_base", tiny)
+    use_tiktoken_folder(tmp_path, monkeypatch)
     return tmp_path
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """The hub's cache, with the tokenizer of one of Voyage's models, as its own client leaves it."""
-    constants = pytest.importorskip("huggingface_hub.constants")
+    """The tokenizer of one of Voyage's models, as its own client leaves it."""
     pytest.importorskip("tokenizers")
-    repository = tmp_path / "models--voyageai--voyage-4"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
-    file = repository / "snapshots" / ("0" * 40) / "tokenizer.json"
-    file.parent.mkdir(parents=True)
-    shutil.copy(TINY_NOMIC / "tokenizer.json", file)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    return file
+    return use_hub_cache(tmp_path, "voyageai/voyage-4", monkeypatch)
 
 
 def test_a_vocabulary_on_this_disk_counts(folder):
@@ -150,6 +133,29 @@ def test_a_given_count_is_pickled_with_the_provider(monkeypatch):
     provider = pickle.loads(pickle.dumps(OpenAI("text-embedding-3-small", count_tokens=lengths)))
     assert provider.counts_tokens
     assert provider.count_tokens(["ab", "c"]) == [2, 1]
+
+
+class PanicException(BaseException):
+    """As PyO3 raises it."""
+
+
+@pytest.mark.parametrize(
+    ("failure", "seen"), [(PanicException, ConfigurationError), (KeyboardInterrupt, KeyboardInterrupt)]
+)
+def test_a_counter_that_gives_up(failure, seen):
+    def count(texts):
+        raise failure
+
+    with pytest.raises(seen):
+        OpenAI("text-embedding-3-small", api_key="k", count_tokens=count).count_tokens(["a"])
+
+
+def test_our_own_errors_of_a_counter_are_seen_as_they_are():
+    def count(texts):
+        raise ConfigurationError("no file")
+
+    with pytest.raises(ConfigurationError, match=r"^no file$"):
+        OpenAI("text-embedding-3-small", api_key="k", count_tokens=count).count_tokens(["a"])
 
 
 def lengths(texts):
