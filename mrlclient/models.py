@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -29,6 +30,9 @@ _OPTIONAL_COUNTS = (
     "tokens_per_minute",
     "smallest_evaluated",
 )
+
+#: As `ModelSpec.tokenizer` has it.
+_TOKENIZER = re.compile(r"tiktoken:cl100k_base|hub:\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,8 @@ class ModelSpec:
         repository: Where a local model's files are on the hub.
         revision: The commit of those files.
         checksums: SHA-256 of those files, by path.
+        tokenizer: What counts a hosted model's tokens locally, if its file is on this disk already:
+            `"tiktoken:cl100k_base"`, or `"hub:owner/name"` for the `tokenizer.json` of a repository of the hub.
         status: The provider's status for it: `"active"`, `"legacy"` or `"unlisted"`.
         sources: For a catalogue row, the source and date of each value.
 
@@ -98,6 +104,7 @@ class ModelSpec:
     repository: str | None = None
     revision: str | None = None
     checksums: Mapping[str, str] = field(default_factory=dict, hash=False)
+    tokenizer: str | None = None
     status: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -136,6 +143,8 @@ class ModelSpec:
         price = self.usd_per_million_tokens
         if price is not None and not price >= 0:
             raise refuse(f"usd_per_million_tokens must not be negative: {price!r}")
+        if self.tokenizer is not None and not _TOKENIZER.fullmatch(str(self.tokenizer)):
+            raise refuse(f"tokenizer must be 'tiktoken:cl100k_base' or 'hub:owner/name', not {self.tokenizer!r}")
         if self.recipe not in get_args(Recipe):
             raise refuse(f"recipe must be one of {', '.join(get_args(Recipe))}, not {self.recipe!r}")
         widths = self.server_dimensions

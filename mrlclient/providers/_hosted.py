@@ -23,7 +23,7 @@ from mrlclient.models import ModelSpec
 from mrlclient.operations import Answer
 from mrlclient.packing import Packing
 from mrlclient.plan import Batch
-from mrlclient.providers._counting import TokenCounter, checked_counts
+from mrlclient.providers._counting import Counter, TokenCounter
 from mrlclient.providers._credentials import NO_KEY, Secret, check_base_url
 from mrlclient.providers._exchange import Reply, Request, Transport
 from mrlclient.providers._http import HTTPTransport
@@ -74,10 +74,7 @@ class HostedProvider(Provider):
         count_tokens: TokenCounter | None,
     ) -> None:
         super().__init__(model)
-        if not (count_tokens is None or callable(count_tokens)):
-            raise ConfigurationError("count_tokens must be a function from a list of texts to the tokens of each.")
-        self._counter = self._find_counter() if count_tokens is None else count_tokens
-        self.counts_tokens = self._counter is not None
+        self._counter = Counter(count_tokens, self.spec.tokenizer)
         # The model's name as the server knows it.
         self._served_name = self.spec.name
         self._packing = Packing(
@@ -152,10 +149,6 @@ class HostedProvider(Provider):
     def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
         """The message, the code and the parameter at fault in an error's body."""
 
-    def _find_counter(self) -> TokenCounter | None:
-        """A counter for the model's tokens, if this disk has one."""
-        return None
-
     def _advice(self, status: int, parameter: str | None) -> str:
         """What to do about a refusal, where that is known: a sentence, or nothing."""
         return ""
@@ -220,9 +213,12 @@ class HostedProvider(Provider):
         vector = self.spec.native_dimensions * _BYTES_PER_NUMBER + _BYTES_PER_VECTOR
         return Request(body | self._fields(batch), 65_536 + len(batch.texts) * vector)
 
+    @property
+    def counts_tokens(self) -> bool:  # type: ignore[override]
+        return self._counter.is_there
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        assert self._counter is not None
-        return checked_counts(self._counter, texts)
+        return self._counter(texts)
 
     def send(self, request: Request, timeout: float | None = None) -> Reply:
         return self._transport.send(request, timeout)

@@ -145,9 +145,9 @@ class OpenAICompatible(OpenAIDialect):
     def _maybe_cut(self, batch: Batch) -> str | None:
         """What to tell where the server may have cut a text without a word; None where it has not."""
         limit = self.spec.max_input_tokens
-        if not self.truncates_input or batch.truncate_input or self.counts_tokens or limit is None:
+        if not self.truncates_input or batch.truncate_input or limit is None:
             return None
-        if all(token_bound(text) <= limit for text in batch.texts):
+        if all(token_bound(text) <= limit for text in batch.texts) or self.counts_tokens:
             return None
         return (
             f"{self.spec.address}: a text may have more than {limit} tokens, of which the server ignores the rest. "

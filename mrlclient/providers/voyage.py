@@ -36,7 +36,8 @@ class Voyage(HostedProvider):
             `AsyncClient` works under asyncio only.
         count_tokens: Counts the tokens of each of some texts exactly, so that texts that are too long are refused
             before any request. It is called from several threads at once, with texts that could be too long. By default
-            that is left to the server.
+            `tokenizers` does, where it is installed and the model's tokenizer is in the hub's cache; nothing is
+            downloaded.
 
     Raises:
         UnknownModelError: If the catalogue does not hold the model.

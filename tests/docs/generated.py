@@ -142,6 +142,8 @@ def _model_details(spec: ModelSpec) -> str:
     if spec.repository:
         lines.append(f"- Files: `{spec.repository}`" + (f" at `{spec.revision}`" if spec.revision else ""))
     lines += [f"- SHA-256 of `{file}`: `{checksum}`" for file, checksum in spec.checksums.items()]
+    if spec.tokenizer:
+        lines.append(f"- Tokenizer: `{spec.tokenizer}`")
     lines += _sources(spec.sources)
     return f"### `{spec.address}`\n\n" + "\n".join(lines)
 
