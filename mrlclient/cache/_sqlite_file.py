@@ -8,9 +8,11 @@ import stat
 import struct
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mrlclient._paths import make_folders
 from mrlclient.errors import ConfigurationError
 
 try:
@@ -88,12 +90,6 @@ def check_sqlite() -> None:
         )
 
 
-def full_path(path: str | os.PathLike[str]) -> Path:
-    """The path, absolute; the folders in it may be links, the file itself may not."""
-    given = Path(path).expanduser()
-    return Path(os.path.realpath(given.parent)) / given.name
-
-
 def open_file(path: Path, max_bytes: int | None = None) -> tuple[apsw.Connection, bytes]:
     """Opens a cache file, making it where there is none.
 
@@ -115,6 +111,15 @@ def open_file(path: Path, max_bytes: int | None = None) -> tuple[apsw.Connection
             return _connect(path, max_bytes)
         except (OSError, apsw.Error) as error:
             raise ConfigurationError(f"The cache file {path} cannot be used: {_reason(error)}") from error
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Which file stands at a path; None where none does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -140,9 +145,17 @@ def log_bytes(path: Path) -> int:
 def shorten_log(db: apsw.Connection, path: Path, max_bytes: int) -> None:
     """Cuts the log if it is longer than it should be, unless another process is in the way: then the next one does."""
     if log_bytes(path) > max_bytes // LOG_PART:
-        db.set_busy_timeout(0)
-        with suppress(apsw.Error):  # what was to be written is written
+        with suppress(apsw.Error), unwaiting(db):  # what was to be written is written
             db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+
+@contextmanager
+def unwaiting(db: apsw.Connection) -> Iterator[None]:
+    """What another process is in the way of fails at once."""
+    db.set_busy_timeout(0)
+    try:
+        yield
+    finally:
         db.set_busy_timeout(_BUSY_MS)
 
 
@@ -155,9 +168,7 @@ def give_back(db: apsw.Connection) -> None:
 
 def _make_private(path: Path) -> bool:
     """Makes an empty file, and its folders, that nobody else may read. False where something is there already."""
-    for folder in reversed(path.parents):
-        with suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
+    make_folders(path)
     try:
         made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
     except FileExistsError:

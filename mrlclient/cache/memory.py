@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from mrlclient.cache.base import Cache, CacheStats, Entry, Found
+from mrlclient.cache.base import Cache, CacheStats, Entry, Found, check_options
 from mrlclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ class MemoryCache(Cache):
     blocking = False
 
     def __init__(self, *, max_bytes: int = 256 * 2**20, ttl: float | None = None) -> None:
-        if max_bytes <= 0 or (ttl is not None and ttl <= 0):
-            raise ConfigurationError("max_bytes and ttl of a cache must be positive.")
+        if max_bytes is None:
+            raise ConfigurationError("max_bytes of a cache in memory must be an integer, 1 or more, not None.")
+        check_options(ttl=ttl, max_bytes=max_bytes)
         self._max_bytes = max_bytes
         self._ttl = ttl
         self._secret = secrets.token_bytes(32)
@@ -87,6 +88,7 @@ class MemoryCache(Cache):
                 if held is not None:
                     self._drop(entry.key)
                 kept = np.array(entry.vector, dtype=np.float32)
+                kept.flags.writeable = False  # `items` hands it out
                 self._entries[entry.key] = replace(entry, vector=kept, created=entry.created or now)
                 self._bytes += _size(self._entries[entry.key])
             self._evict()

@@ -1,0 +1,124 @@
+"""What becomes of an open cache file that is deleted, replaced, locked, or dropped by whoever held it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+apsw = pytest.importorskip("apsw")
+pytest.importorskip("xxhash")
+
+from mrlclient.cache import sqlite  # noqa: E402
+from mrlclient.cache.sqlite import SQLiteCache  # noqa: E402
+from tests.cache._files import fill, found, segments  # noqa: E402
+
+posix = pytest.mark.skipif(os.name != "posix", reason="files in use are not deleted elsewhere")
+
+
+def delete(path):
+    for each in path.parent.glob(f"{path.name}*"):
+        each.unlink()
+
+
+@posix
+def test_deleted_while_open_it_begins_anew(path):
+    cache = SQLiteCache(path)
+    fill(cache, range(3))
+    old = cache.secret
+    delete(path)
+    assert cache.secret != old
+    assert found(cache, range(3)) == []
+    fill(cache, range(3, 6))
+    cache.close()
+    again = SQLiteCache(path)
+    assert found(again, range(6)) == [3, 4, 5]
+    assert (again.stats().entries, again.stats().hits) == (3, 3)
+    again.close()
+
+
+@posix
+def test_who_had_it_open_harms_no_new_one(path):
+    """It has files of the same names, which are another cache's by now."""
+    cache = SQLiteCache(path, max_bytes=2**20)
+    fill(cache, range(100), width=1024)
+    found(cache, range(100), width=1024)
+    delete(path)
+    new = SQLiteCache(path)
+    fill(new, range(200, 300), width=1024)
+    cache.close()
+    assert found(new, range(300), width=1024) == list(range(200, 300))
+    fill(cache, range(300, 303), width=1024)
+    assert found(new, range(303), width=1024)[-3:] == [300, 301, 302]
+    cache.close()
+    new.close()
+
+
+@posix
+def test_replaced_while_open_it_is_the_other_from_then_on(path, tmp_path):
+    cache = SQLiteCache(path)
+    fill(cache, range(3))
+    other = tmp_path / "other" / path.name
+    held = SQLiteCache(other)
+    fill(held, range(3, 6))
+    held.close()
+    delete(path)
+    for each in other.parent.iterdir():
+        shutil.move(each, path.parent / each.name)
+    assert found(cache, range(6)) == [3, 4, 5]
+    assert cache.verify() == (3, 0)
+    cache.close()
+
+
+@posix
+def test_vectors_that_are_deleted_while_open_take_no_others_along(path):
+    cache = SQLiteCache(path)
+    fill(cache, range(3))
+    segments(path)[0].unlink()
+    fill(cache, range(3, 6))
+    cache.close()
+    cache = SQLiteCache(path)
+    assert found(cache, range(6)) == [3, 4, 5]
+    cache.close()
+
+
+@pytest.mark.parametrize("pending", ["damaged", "used"])
+def test_a_look_waits_for_no_writer(path, clock, monkeypatch, pending):
+    """Though it has something to write, which can wait."""
+    monkeypatch.setattr(sqlite, "_MAX_TOUCHED", 1)
+    cache = SQLiteCache(path, max_bytes=2**20)
+    fill(cache, range(3))
+    if pending == "damaged":
+        cache._damaged.add((1, 2))
+    else:
+        clock.now += 2 * sqlite._COARSE
+    writer = apsw.Connection(str(path))
+    with writer:
+        writer.execute("UPDATE meta SET hits = hits")
+        begun = time.monotonic()
+        assert found(cache, range(3)) == [0, 1, 2]
+        assert time.monotonic() - begun < 2
+    writer.close()
+    assert found(cache, range(3)) == [0, 1, 2]
+    assert cache.stats().hits == 6
+    cache.close()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are counted in /proc")
+def test_a_cache_that_is_dropped_leaves_no_file_open(path):
+    cache = SQLiteCache(path)
+    fill(cache, range(3))
+    cache.close()
+    gc.collect()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        cache = SQLiteCache(path)
+        assert found(cache, range(3)) == [0, 1, 2]
+        del cache
+        gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
