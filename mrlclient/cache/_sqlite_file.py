@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from mrlclient._paths import make_folders
 from mrlclient.errors import ConfigurationError
@@ -150,6 +151,23 @@ def shorten_log(db: apsw.Connection, path: Path, max_bytes: int) -> None:
 
 
 @contextmanager
+def transaction(db: apsw.Connection, kind: Literal["IMMEDIATE", "EXCLUSIVE"] = "IMMEDIATE") -> Iterator[None]:
+    """What is written in it is kept as a whole, or not at all.
+
+    apsw's own keeps the interpreter's lock while it waits for another writer: nothing else of this process would run,
+    be it an event loop, or that very writer. And a write that began as a read could not wait at all.
+    """
+    db.execute(f"BEGIN {kind}")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(apsw.Error):  # SQLite may have done so itself, as on a full disk
+            db.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
 def unwaiting(db: apsw.Connection) -> Iterator[None]:
     """What another process is in the way of fails at once."""
     db.set_busy_timeout(0)
@@ -244,8 +262,6 @@ def _connect(path: Path, max_bytes: int | None) -> tuple[apsw.Connection, bytes]
             pages = min(pages, max_bytes // _CHECKPOINT_PART // _PAGE_BYTES)
         db.pragma("wal_autocheckpoint", pages)
         db.pragma("journal_size_limit", pages * _PAGE_BYTES)
-        # A write that began as a read could not wait for another writer.
-        db.transaction_mode = "IMMEDIATE"
         secret = db.execute("SELECT secret FROM meta").get
         if not isinstance(secret, bytes) or len(secret) != 32:
             raise apsw.CorruptError("its secret is damaged")
@@ -259,8 +275,7 @@ def _create(db: apsw.Connection, path: Path) -> None:
     """Makes the tables and the secret, all at once or not at all, whoever else tries at the same time."""
     db.pragma("page_size", _PAGE_BYTES)
     db.pragma("auto_vacuum", "INCREMENTAL")
-    db.transaction_mode = "EXCLUSIVE"
-    with db:
+    with transaction(db, "EXCLUSIVE"):
         if db.pragma("application_id") == _APPLICATION_ID:
             return  # another process was first
         if db.execute("SELECT count(*) FROM sqlite_schema").get:

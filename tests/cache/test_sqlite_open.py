@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,40 @@ def test_a_look_waits_for_no_writer(path, clock, monkeypatch, pending):
     assert found(cache, range(3)) == [0, 1, 2]
     assert cache.stats().hits == 6
     cache.close()
+
+
+def test_while_it_waits_for_a_writer_the_process_goes_on(path):
+    """Else nobody could end what it waits for, where that is in this very process; and an event loop would stand."""
+    cache = SQLiteCache(path)
+    writer = apsw.Connection(str(path))
+    writer.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as pool:
+        kept = pool.submit(fill, cache, range(3))
+        begun = time.monotonic()
+        time.sleep(0.2)
+        assert time.monotonic() - begun < 2
+        assert not kept.done()
+        writer.execute("ROLLBACK")
+        kept.result()
+    assert found(cache, range(3)) == [0, 1, 2]
+    writer.close()
+    cache.close()
+
+
+def test_two_in_one_process_share_a_file(path):
+    caches = [SQLiteCache(path), SQLiteCache(path, max_bytes=2**22)]
+
+    def work(seed):
+        cache = caches[seed % 2]
+        for start in range(0, 100, 10):
+            fill(cache, range(start, start + 10), seed=seed)
+            assert found(cache, range(start + 10), seed=seed) == list(range(start + 10))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
+    assert caches[0].verify() == (600, 0)
+    for cache in caches:
+        cache.close()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are counted in /proc")
