@@ -147,4 +147,5 @@ class Flights:
     def _leave_to_parent(self) -> None:
         """After a fork the parent's flights are forgotten: they land in its threads, which are not in this process."""
         if self._pid != os.getpid():
-            self._pid, self._lock, self._under_way = os.getpid(), threading.Lock(), {}
+            # The lock first: another thread may see that the rest is done already.
+            self._lock, self._under_way, self._pid = threading.Lock(), {}, os.getpid()

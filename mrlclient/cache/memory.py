@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Bytes of an entry beside its numbers: key, objects, dict. Measured with tracemalloc.
 _OVERHEAD = 400
+
+
+_caches: weakref.WeakSet[MemoryCache] = weakref.WeakSet()
 
 
 class MemoryCache(Cache):
@@ -44,6 +49,7 @@ class MemoryCache(Cache):
         self._hits = self._misses = 0
         self._tokens = self._usd = 0.0
         self._lock = threading.Lock()
+        _caches.add(self)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -124,6 +130,11 @@ class MemoryCache(Cache):
     def close(self) -> None:
         """Keeps what it holds: another embedder may share it."""
 
+    def _renew(self) -> None:
+        """In a forked child: another thread may have held the lock, and is not in this process to let go of it."""
+        self._lock = threading.Lock()
+        self._bytes = sum(map(_size, self._entries.values()))
+
     def _oldest(self) -> float:
         return 0.0 if self._ttl is None else time.time() - self._ttl
 
@@ -137,3 +148,12 @@ class MemoryCache(Cache):
 
 def _size(entry: Entry) -> int:
     return entry.vector.nbytes + _OVERHEAD
+
+
+def _after_fork() -> None:
+    for cache in list(_caches):
+        cache._renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
