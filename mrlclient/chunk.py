@@ -68,9 +68,9 @@ class Order:
         """Chunks under way at once."""
         return 1 if self.call.plan.packing.serial else self.call.policy.max_concurrency
 
-    def perform(self, job: tuple[int, list[str]], stop: threading.Event) -> Chunk:
-        """Embeds a chunk."""
-        return Chunk(*job, self.engine.perform(self._call_for(*job), SyncDriver(stop)))
+    def perform(self, job: tuple[int, list[str]], stop: threading.Event, caller: int) -> Chunk:
+        """Embeds a chunk, for a thread that waits for it."""
+        return Chunk(*job, self.engine.perform(self._call_for(*job), SyncDriver(stop, caller=caller)))
 
     async def aperform(self, job: tuple[int, list[str]]) -> Chunk:
         """As `perform`, in the running event loop."""

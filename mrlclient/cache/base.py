@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from mrlclient.cache.flights import Flights
+from mrlclient.errors import ConfigurationError
 from mrlclient.keys import Entry, Found
+from mrlclient.models import is_width
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +39,27 @@ class CacheStats:
     misses: int
     tokens_saved: float
     usd_saved: float
+
+
+def check_options(
+    *, ttl: object = None, max_bytes: object = None, least_bytes: int = 1, stored_type: object = "float32"
+) -> None:
+    """Refuses what is no option of a cache.
+
+    Raises:
+        ConfigurationError: If one of them cannot be.
+    """
+    if not (ttl is None or is_positive(ttl)):
+        raise ConfigurationError(f"ttl of a cache must be a positive number of seconds, or None, not {ttl!r}.")
+    if not (max_bytes is None or (is_width(max_bytes) and max_bytes >= least_bytes)):  # type: ignore[operator]
+        raise ConfigurationError(f"max_bytes of a cache must be an integer, {least_bytes} or more, not {max_bytes!r}.")
+    if stored_type not in ("float32", "float16"):
+        raise ConfigurationError(f"stored_type of a cache must be 'float32' or 'float16', not {stored_type!r}.")
+
+
+def is_positive(value: object) -> bool:
+    """Whether a value is a finite number above 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 class CorruptEntryError(Exception):
@@ -85,7 +109,7 @@ class Cache(ABC):
 
     @abstractmethod
     def items(self) -> Iterator[Entry]:
-        """Returns every readable entry, in any order."""
+        """Returns every entry that is readable and not too old, in any order."""
 
     @abstractmethod
     def stats(self) -> CacheStats:

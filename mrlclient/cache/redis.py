@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from mrlclient._frames import discreet
-from mrlclient.cache.base import Cache, CacheStats, CorruptEntryError, Entry, Found
+from mrlclient.cache.base import Cache, CacheStats, CorruptEntryError, Entry, Found, check_options, is_positive
 from mrlclient.errors import ConfigurationError
 
 try:
@@ -84,10 +84,11 @@ class RedisCache(Cache):
         stored_type: codec.StoredType = "float32",
         timeout: float = 2.0,
     ) -> None:
-        if not prefix or timeout <= 0 or (ttl is not None and ttl <= 0):
-            raise ConfigurationError("ttl and timeout of a cache must be positive, and its prefix not empty.")
-        if stored_type not in ("float32", "float16"):
-            raise ConfigurationError("stored_type of a cache must be 'float32' or 'float16'.")
+        check_options(ttl=ttl, stored_type=stored_type)
+        if not is_positive(timeout):
+            raise ConfigurationError(f"timeout of a cache must be a positive number of seconds, not {timeout!r}.")
+        if not (isinstance(prefix, str) and prefix):
+            raise ConfigurationError(f"prefix of a cache must be what names begin with, not {prefix!r}.")
         self._prefix = prefix.encode("utf-8")
         self._ttl = ttl
         self._stored_type: codec.StoredType = stored_type
@@ -111,13 +112,14 @@ class RedisCache(Cache):
     @property
     def secret(self) -> bytes:
         if self._secret is None:
-            name = self._prefix + b"secret"
-            kept = self._client.get(name)
-            if kept is None:
-                # Of two that come at once one sets it, and both read the same.
-                kept = self._trip([("SET", name, secrets.token_bytes(32), "NX"), ("GET", name)])[1]
-            self._secret = _checked(kept)
+            kept = self._client.get(self._prefix + b"secret")
+            self._secret = self._agreed(secrets.token_bytes(32)) if kept is None else _checked(kept)
         return self._secret
+
+    def _agreed(self, secret: bytes) -> bytes:
+        """Puts a secret on the server unless there is one. Of two that come at once, both get the same."""
+        name = self._prefix + b"secret"
+        return _checked(self._trip([("SET", name, secret, "NX"), ("GET", name)])[1])
 
     def get_many(self, keys: Sequence[bytes], width: int, out: NDArray[np.float32]) -> Found:
         mask = np.zeros(len(keys), dtype=np.bool_)
@@ -266,14 +268,13 @@ class RedisCache(Cache):
         if counts.any():
             name = self._prefix + b"stats"
             news = zip(_COUNTS, counts.tolist(), strict=True)
-            commands: list[tuple[Any, ...]] = [("HINCRBYFLOAT", name, *new) for new in news]
+            self._trip(("HINCRBYFLOAT", name, *new) for new in news)
             if self._shares_secret and self._secret is not None:
-                # Keeps it from looking unused to a server that evicts.
-                commands.append(("SET", self._prefix + b"secret", self._secret, "NX"))
-            self._trip(commands)
+                # Keeps it from looking unused to a server that evicts; where it was lost, all take the first one again.
+                self._secret = self._agreed(self._secret)
 
 
 def _checked(secret: bytes) -> bytes:
-    if not 16 <= len(secret) <= 64:
+    if not (isinstance(secret, bytes) and 16 <= len(secret) <= 64):
         raise ConfigurationError("The secret of a cache must have 16 to 64 bytes.")
     return secret

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -121,6 +122,9 @@ class CacheContract:
         vector[:] = 7
         _, rows = get(cache, [1], 64)
         rows[:] = 8
+        for entry in cache.items():
+            with suppress(ValueError):  # it may refuse
+                entry.vector[:] = 9
         np.testing.assert_array_equal(get(cache, [1], 64)[1][0], self.read_back(make_vector(1, 64)))
 
     def test_keys_are_any_bytes(self, cache: Cache) -> None:
@@ -232,6 +236,7 @@ class CacheContract:
         cache, old = self.make_cache(ttl=60), time.time() - 61
         cache.set_many([make_entry(1, 128, created=old), make_entry(2, 128, created=old + 31)])
         assert get(cache, [1, 2], 64)[0].mask.tolist() == [False, True]
+        assert make_key(1) not in {entry.key for entry in cache.items()}
         cache.set_many([make_entry(1, 64), make_entry(3, 64, created=old)])
         assert get(cache, [1, 2, 3], 64)[0].mask.tolist() == [True, True, False]
         assert cache.prune() in (0, 1)  # 0 where it was never taken in
