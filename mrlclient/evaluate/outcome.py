@@ -255,7 +255,7 @@ class ModelOutcome:
         smallest_evaluated: The narrowest width that its authors evaluated, if they say.
         embedding: What it took to embed everything.
         points: Type by type, the widest first. The first is the full width in float32.
-        references: Other ways to make the vectors narrow.
+        references: Other ways to make the vectors narrow, way by way, the widest first.
         funnel: Searches in two stages.
         recommendation: What to take.
         revision: The commit of the model's files; None where it is not known, as of a hosted one.
