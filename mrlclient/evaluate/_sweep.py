@@ -175,12 +175,12 @@ def _task(
     addresses = [each.model for each in embedders]
     if not embedders or len(set(addresses)) < len(addresses):
         raise ConfigurationError("Give one embedder, or several of different models.")
-    groups = None if group_by is None else groups_of(data, group_by)
+    kept = _answered(data, notes)
+    groups = None if group_by is None else groups_of(kept, group_by)
     if groups is not None and len(set(groups)) > _MOST_GROUPS:
         raise ConfigurationError(
             f"group_by={group_by!r} makes {len(set(groups)):,} groups. Take a field with {_MOST_GROUPS} or fewer."
         )
-    kept, groups = _answered(data, groups, notes)
     if len(kept.queries) < 2 or len(data.documents) < 2:
         raise ConfigurationError(
             f"{data.name} has {len(data.documents)} documents, and {len(kept.queries)} queries that they answer: too "
@@ -208,25 +208,24 @@ def _task(
     return _Task(kept, groups, places, qrels, of_each, chosen, notes)
 
 
-def _answered(data: SearchData, groups: list[str] | None, notes: list[str]) -> tuple[SearchData, list[str] | None]:
+def _answered(data: SearchData, notes: list[str]) -> SearchData:
     """The data with those queries that a document answers."""
     if data.qrels is None:
-        return data, groups
+        return data
     keep = [place for place, grades in enumerate(data.qrels) if any(grade > 0 for grade in grades.values())]
     if len(keep) == len(data.queries):
-        return data, groups
+        return data
     notes.append(
         f"{len(data.queries) - len(keep):,} of {len(data.queries):,} queries have no document that answers them, and "
         f"were left out."
     )
-    kept = replace(
+    return replace(
         data,
         query_ids=[data.query_ids[place] for place in keep],
         queries=[data.queries[place] for place in keep],
         qrels=[data.qrels[place] for place in keep],
         fields=[data.fields[place] for place in keep] if data.fields else [],
     )
-    return kept, None if groups is None else [groups[place] for place in keep]
 
 
 def _types(dtypes: Sequence[DType] | None, documents: int, notes: list[str]) -> tuple[DType, ...]:
@@ -257,14 +256,10 @@ def _widths(spec: ModelSpec, widths: Sequence[int] | None, notes: list[str]) -> 
         narrower = [native * 3 // 4, *(native >> halved for halved in range(1, native.bit_length()))]
         # In steps of eight, so that a bit for each fills its bytes.
         return [native, *(width // 8 * 8 for width in narrower if width >= _NARROWEST)]
-    wider = sorted({width for width in widths if width > native}) if _whole(widths) else []
+    wider = sorted({width for width in widths if isinstance(width, int) and width > native})
     if wider:
         notes.append(f"{spec.address} has no {', '.join(map(str, wider))} dimensions: its full width is {native}.")
     return sorted({native, *(check_width(spec, width) for width in widths if width not in wider)}, reverse=True)
-
-
-def _whole(widths: Sequence[int]) -> bool:
-    return all(isinstance(width, int) for width in widths)
 
 
 def _check_numbers(tolerance: float, confidence: float, rescore_depth: int, resamples: int) -> None:
