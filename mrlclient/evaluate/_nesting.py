@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,9 +84,8 @@ class WidthStatistics:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         derived = {name: getattr(self, name) for name in ("gain", "gain_bound", "z_random", "z_rotated", "nested")}
-        return values | derived
+        return asdict(self) | derived
 
 
 def width_statistics(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mrlclient.errors import ConfigurationError
 from mrlclient.evaluate._nesting import MIN_GAIN, MIN_Z, NEIGHBOURS, NO_GAIN, WidthStatistics
 from mrlclient.evaluate._order import Order
+from mrlclient.evaluate._plain import to_plain
 from mrlclient.models import ModelSpec
 
 Verdict = Literal["matryoshka", "not matryoshka", "undecided"]
@@ -94,11 +95,8 @@ class ProbeResult:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, as JSON has them."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return values | {
-            "widths": list(self.widths),
+        return to_plain(self) | {
             "statistics": [each.to_dict() for each in self.statistics],
-            "order": None if self.order is None else asdict(self.order),
             "model": None if self.model is None else self.model.address,
         }
 
@@ -132,8 +130,7 @@ def decide(
             f"{MIN_Z:g} standard deviations and {MIN_GAIN:g} at least; and not because they are sorted by variance.",
             nested,
         )
-    bounded = [each for each in statistics if each.gain_bound < NO_GAIN]
-    if not nested and len(bounded) == len(statistics):
+    if not nested and all(each.gain_bound < NO_GAIN for each in statistics):
         return (
             "not matryoshka",
             f"At no width do the first numbers keep more than any others would; an advantage of {NO_GAIN:g} can be "
@@ -147,11 +144,7 @@ def decide(
             "More texts may show others.",
             nested,
         )
-    return (
-        "undecided",
-        "No advantage of the first numbers is clear, and none can be ruled out. Give more texts.",
-        (),
-    )
+    return "undecided", "No advantage of the first numbers is clear, and none can be ruled out. Give more texts.", ()
 
 
 def _listed(widths: Sequence[int]) -> str:
