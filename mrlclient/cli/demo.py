@@ -12,8 +12,8 @@ import typer
 
 from mrlclient.cli._console import console, percent, table
 from mrlclient.cli._options import Debug
-from mrlclient.config import EMBEDDED_DEFAULT
 from mrlclient.errors import NotMatryoshkaError
+from mrlclient.registry import EMBEDDED_DEFAULT
 
 if TYPE_CHECKING:
     from mrlclient.evaluate import Collection
