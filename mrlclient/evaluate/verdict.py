@@ -95,7 +95,8 @@ class ProbeResult:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, as JSON has them."""
-        return to_plain(self) | {
+        plain: dict[str, Any] = to_plain(self)
+        return plain | {
             "statistics": [each.to_dict() for each in self.statistics],
             "model": None if self.model is None else self.model.address,
         }
