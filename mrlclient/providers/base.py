@@ -6,7 +6,6 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio.to_thread
@@ -176,14 +175,6 @@ class Provider(ABC):
         return f"{type(self).__name__}({'...' if spec is None else repr(spec.name)})"
 
 
-@dataclass(frozen=True, slots=True)
-class LocalReply:
-    """What a local model computed: (n, D) float32 vectors, and the number of tokens read."""
-
-    vectors: Any
-    tokens: int
-
-
 class LocalProvider(Provider):
     """A provider that computes in this process: a request is a batch, and an async call takes a thread.
 
@@ -201,8 +192,8 @@ class LocalProvider(Provider):
         """Loads the model from disk."""
 
     @abstractmethod
-    def compute(self, model: Any, batch: Batch) -> LocalReply:
-        """Embeds a batch at full width."""
+    def compute(self, model: Any, batch: Batch) -> Answer:
+        """Embeds a batch at full width: (n, D) float32, and the tokens read."""
 
     def _loaded(self) -> Any:
         """The model, loaded once, by whichever thread needs it first."""
@@ -226,13 +217,13 @@ class LocalProvider(Provider):
     def encode(self, batch: Batch) -> Batch:
         return batch
 
-    def decode(self, reply: LocalReply, batch: Batch) -> Answer:
-        return Answer(reply.vectors, reply.tokens)
+    def decode(self, reply: Answer, batch: Batch) -> Answer:
+        return reply
 
-    def send(self, request: Batch, timeout: float | None = None) -> LocalReply:
+    def send(self, request: Batch, timeout: float | None = None) -> Answer:
         return self.compute(self._loaded(), request)
 
-    async def asend(self, request: Batch, timeout: float | None = None) -> LocalReply:
+    async def asend(self, request: Batch, timeout: float | None = None) -> Answer:
         return await anyio.to_thread.run_sync(self.send, request)
 
     def close(self) -> None:
