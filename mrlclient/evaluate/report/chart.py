@@ -123,12 +123,13 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A chart of one size, in pixels: `left`, `right` and `bottom` are edges of the plot."""
+    """A chart of one size, in pixels: `left`, `right`, `top` and `bottom` are the edges of the plot."""
 
     width: float
     height: float
     left: float
     right: float
+    top: float
     bottom: float
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
@@ -158,6 +159,7 @@ def place(chart: Chart, width: float, height: float) -> Picture:
         height=height,
         left=left,
         right=right,
+        top=top,
         bottom=bottom,
         x_ticks=tuple(_thinned([(across(value), label) for value, label in chart.x_ticks], left, right)),
         y_ticks=tuple((y(value), f"{value:.{decimals(ticks)}f}") for value in ticks),
