@@ -24,7 +24,7 @@ from mrlclient.evaluate._measuring import RESCORED, measure
 from mrlclient.evaluate.collections import Collection
 from mrlclient.evaluate.loading import SearchData, groups_of, load
 from mrlclient.evaluate.outcome import DataSet, Outcome, Settings
-from mrlclient.models import ModelSpec
+from mrlclient.models import ModelSpec, is_width
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -268,5 +268,5 @@ def _check_numbers(tolerance: float, confidence: float, rescore_depth: int, resa
         if not number or not low < value < high:
             raise ConfigurationError(f"{name} must be a number between {low:g} and {high:g}, not {value!r}.")
     for name, whole, least in (("rescore_depth", rescore_depth, 1), ("resamples", resamples, _FEWEST_RESAMPLES)):
-        if not isinstance(whole, int) or isinstance(whole, bool) or whole < least:
+        if not is_width(whole) or whole < least:
             raise ConfigurationError(f"{name} must be a whole number from {least:,}, not {whole!r}.")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrlclient.errors import ConfigurationError, missing_extra
-from mrlclient.models import ModelSpec
+from mrlclient.models import ModelSpec, is_width
 from mrlclient.operations import Answer
 from mrlclient.packing import Packing
 from mrlclient.plan import Batch
@@ -86,7 +86,7 @@ class Nomic(LocalProvider):
         self._pinned = revision is None
         self._threads = threads
         self._settings: dict[str, Any] = {"onnx_file": onnx_file, "revision": revision, "threads": threads}
-        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+        if not (threads is None or is_width(threads)):
             raise ConfigurationError(
                 f"threads must be a positive whole number, not {threads!r}. Leave it out for one a core."
             )
