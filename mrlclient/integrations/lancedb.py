@@ -83,9 +83,7 @@ class MRLEmbeddingFunction(TextEmbeddingFunction):  # type: ignore[misc, unused-
     def generate_embeddings(self, texts: Any) -> list[NDArray[np.float32] | None]:
         return self._embed(texts, "document")
 
-    @discreet
-    def compute_source_embeddings(self, texts: Any) -> list[NDArray[np.float32] | None]:
-        return self._embed(texts, "document")
+    compute_source_embeddings = generate_embeddings
 
     @discreet
     def compute_query_embeddings(self, query: Any) -> list[NDArray[np.float32] | None]:
