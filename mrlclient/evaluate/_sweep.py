@@ -1,4 +1,4 @@
-"""Which size of the vectors is enough, on your own data: one embedding pass at the full width, and all from that."""
+"""Which vector size is enough on your own data. Everything is computed from one embedding pass at the full width."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 #: Types that are compared unless others are named.
 DTYPES: tuple[DType, ...] = ("float32", "float16", "int8", "binary")
 _NARROWEST = 32
-#: More groups than these are no groups but names.
+#: A field with more values than this does not name groups.
 _MOST_GROUPS = 50
-#: Fewer samples have no percentile as far out as a walk's.
+#: With fewer permutations p-values are too coarse.
 _FEWEST_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Task:
-    """What is to be measured, once it has been found that it can be."""
+    """What to measure, after all checks."""
 
     data: SearchData
     groups: list[str] | None
@@ -70,37 +70,37 @@ def sweep(
 ) -> Outcome:
     """Measures what each width and type of vectors loses on these texts, and says which is the smallest that is enough.
 
-    The texts are embedded once, at the full width; narrower and rounder vectors are made of those here. With a cache
-    in the embedder nothing is paid for twice, and a sweep that was interrupted goes on where it stopped. Beside two
-    matrices of all documents, little memory is taken.
+    The texts are embedded once, at the full width. Narrower and quantized vectors are made from those, here. If the
+    embedder has a cache, nothing is paid for twice, and an interrupted sweep resumes where it stopped. It takes the
+    memory of two matrices of all documents, and little more.
 
-    Documents stand in a random order, so that those which tie tell nothing. Where the queries have judgements, what is
-    lost is nDCG@10; else it is the overlap of the ten best with those of the full width, which is agreement and not
-    quality. Queries that no document answers are left out, and `notes` says how many.
+    Documents are shuffled first, so that ties favour none of them. If the queries have judgements, the loss is in
+    nDCG@10. If not, it is in the overlap of the top ten with the top ten at the full width: that is agreement, not
+    quality. Queries without a relevant document are left out, and `notes` says how many.
 
     Args:
-        embedder: One, or several to be compared. Their own `dimensions` do not matter.
-        data: Of `load`, a collection such as `docstrings()`, or a folder in BEIR's layout.
-        widths: To be measured, beside the full one. By default three quarters, a half, a quarter, and so on down to 32.
-        dtypes: Types to be measured; by default float32, float16, int8 and binary.
-        rescore: Whether int8 and binary are also measured with their best put in order again by float32.
-        tolerance: The loss that is still good enough, in points of the score: 0.02 is from 0.50 to 0.48.
-        confidence: That the recommended size loses no more than that, whichever it is.
-        group_by: A field of the queries that names groups, such as a language: what each of them loses.
-        references: Whether to measure what a PCA of these documents and random rotations would give.
-        funnel: Whether to measure searches in two stages.
-        rescore_depth: Documents that are put in order again.
-        resamples: Permutations, for each p-value.
-        seed: Of everything random.
-        progress: Whether to show bars on standard error, which take the extra `cli`.
+        embedder: One embedder, or several to compare. Their own `dimensions` do not matter.
+        data: What `load` returns, a collection such as `docstrings()`, or a folder in BEIR's layout.
+        widths: Widths to measure besides the full one. By default three quarters, a half, a quarter, and so on to 32.
+        dtypes: Types to measure. By default float32, float16, int8 and binary.
+        rescore: Whether to measure int8 and binary also with their best documents reranked by float32.
+        tolerance: The largest acceptable loss, in points of the score: 0.02 is from 0.50 to 0.48.
+        confidence: How sure it must be that the recommended size loses no more than that.
+        group_by: A field of the queries that names their group, such as a language. Losses are then told by group too.
+        references: Whether to compare with a PCA of these documents and with random rotations.
+        funnel: Whether to measure two-stage searches.
+        rescore_depth: How many documents are reranked.
+        resamples: Permutations for each p-value.
+        seed: The seed of everything random.
+        progress: Whether to show progress bars on standard error. They need the extra `cli`.
 
     Returns:
         The outcome; `outcome.models[0].recommendation` is the advice for the first embedder.
 
     Raises:
-        ConfigurationError: If an argument is out of range, or there are too few documents or queries to measure.
-        InputError: If a folder cannot be read, or a query has no such field; or a text cannot be embedded.
-        DimensionsError: If a model may not be cut to a width that was asked for.
+        ConfigurationError: If an argument is out of range, or there are too few documents or queries.
+        InputError: If a folder cannot be read, a query lacks the field `group_by`, or a text cannot be embedded.
+        DimensionsError: If a model must not be cut to one of the widths.
         ProviderError: If a provider failed or refused for good.
     """
     embedders = [embedder] if isinstance(embedder, Embedder) else list(embedder)
