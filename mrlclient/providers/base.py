@@ -55,11 +55,6 @@ class Provider(ABC):
             )
 
     @classmethod
-    def from_spec(cls, spec: ModelSpec) -> Provider:
-        """A provider of this model, configured from the environment."""
-        return cls(spec)
-
-    @classmethod
     def find_spec(cls, model: str) -> ModelSpec:
         """The model of that name, from the catalogue. A third party's provider with models of its own overrides it.
 
