@@ -93,7 +93,7 @@ class IndexContract:
 
     @discreet
     def check(self, embedder: Embedder, *, canary: bool = True) -> None:
-        """Refuses an embedder whose vectors do not belong to the index.
+        """Refuses an embedder whose vectors do not belong into the index.
 
         Everything that is known of the models comes first, and costs nothing. Then a model of the index's own address
         embeds the canary's texts, in one request, past every cache; where `query_model` is of that address as well, so
@@ -107,7 +107,7 @@ class IndexContract:
             canary: Whether the canary's texts are embedded. Without it nothing is sent.
 
         Raises:
-            IncompatibleSpaceError: If its vectors do not belong to the index.
+            IncompatibleSpaceError: If its vectors do not belong into the index.
             ProviderError: If the provider failed or refused.
             ConfigurationError: If it is no embedder, or closed.
         """
