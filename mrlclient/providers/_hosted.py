@@ -54,6 +54,7 @@ class HostedProvider(Provider):
         base_url_variable: The environment variable that may hold another base URL, where the vendor has one.
         vendor_urls: The vendor's own base URLs.
         default_max_inputs: Texts in one request for a declared model that does not say.
+        refused_input: Finds in an error's message the place of the text that is refused.
     """
 
     key_variable: ClassVar[str | None]
@@ -61,6 +62,7 @@ class HostedProvider(Provider):
     encoding_formats = ("base64",)
     vendor_urls: ClassVar[tuple[str, ...]]
     default_max_inputs: ClassVar[int]
+    refused_input: ClassVar[re.Pattern[str]]
 
     def __init__(
         self,
@@ -152,10 +154,6 @@ class HostedProvider(Provider):
     def _advice(self, status: int, parameter: str | None) -> str:
         """What to do about a refusal, where that is known: a sentence, or nothing."""
         return ""
-
-    def _refused_text(self, message: str) -> int | None:
-        """Which text of the batch an error's message refuses, if it names one."""
-        return None
 
     @property
     def _key_places(self) -> str:
@@ -255,11 +253,11 @@ class HostedProvider(Provider):
         """Our error for a reply that is not 200."""
         said, code, parameter = self._read_error(reply)
         sent = self._sent(batch)
-        index = self._refused_text(said) if reply.status == 400 else None
-        if index is not None and index < len(batch.texts):
+        refused = self.refused_input.search(said) if reply.status == 400 else None
+        if refused and int(refused[1]) < len(batch.texts):
             # The server counts within the batch; the caller's own index is put before.
             said = _PLACE.sub("", said)
-            return InputError(f"{self.name} refused it{sent.quoted(said)}", index=index)
+            return InputError(f"{self.name} refused it{sent.quoted(said)}", index=int(refused[1]))
         status = reply.status
         wait = retry_after(reply.headers)
         kind, retryable = classify(status, code)

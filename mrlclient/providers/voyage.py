@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from voyageai.client import Client
     from voyageai.client_async import AsyncClient
 
-_REFUSED_INPUT = re.compile(r"example at index (\d+) in your batch")
-
 _PARAMETER = re.compile(r"[Aa]rgument '(\w+)'")
 
 
@@ -50,6 +48,7 @@ class Voyage(HostedProvider):
     key_variable: ClassVar[str | None] = "VOYAGE_API_KEY"
     vendor_urls: ClassVar[tuple[str, ...]] = ("https://api.voyageai.com/v1", "https://ai.mongodb.com/v1")
     default_max_inputs: ClassVar[int] = 1000
+    refused_input = re.compile(r"example at index (\d+) in your batch")
     quantizes = True
 
     def __init__(
@@ -99,7 +98,3 @@ class Voyage(HostedProvider):
         code, detail = body.get("error_code"), str(body.get("detail") or "")
         parameter = _PARAMETER.search(detail)
         return detail, str(code) if code else None, parameter[1] if parameter else None
-
-    def _refused_text(self, message: str) -> int | None:
-        found = _REFUSED_INPUT.search(message)
-        return int(found[1]) if found else None
