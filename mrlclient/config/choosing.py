@@ -164,6 +164,8 @@ def _name(file: File, profiles: Mapping[str, Any], asked: str | None, model: str
         raise ConfigurationError(
             f"{at}: there are several profiles: {known}. Name one, in the call, in {PROFILE} or as default."
         )
+    if not (asked or variable):
+        at = f"{file.path}:{file.line(('default',))}"
     near = tables.near(str(name), list(profiles)) or f" There are {known}."
     raise ConfigurationError(f"{at}: there is no profile {name!r}.{said}{near}")
 

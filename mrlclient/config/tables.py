@@ -124,7 +124,8 @@ def problems_of(kinds: Kinds, values: Mapping[str, Any]) -> dict[tuple[str | int
 
 def near(name: str, known: Sequence[str]) -> str:
     """Did you mean ...?, or an empty string."""
-    meant = difflib.get_close_matches(name, known, n=1)
+    short = [each for each in known if len(name) > 2 and each.startswith(name.removesuffix("s"))]  # dims
+    meant = short or difflib.get_close_matches(name, known, n=1)
     return f" Did you mean {meant[0]!r}?" if meant else ""
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mrlclient.dimensions import check_width
 from mrlclient.embedder import Embedder
 from mrlclient.errors import ConfigurationError, MissingExtraError, missing_extra
+from mrlclient.wiring import spec_of
 
 #: An address, a profile's values as of `Embedder.to_dict`, or an embedder with settings of its own.
 Model = str | Mapping[str, Any] | Embedder | None
@@ -20,6 +22,9 @@ def embedder_of(model: Model, dimensions: int | None = None) -> Embedder:
         MRLError: As `Embedder`.
     """
     if model is None or isinstance(model, str):
+        if dimensions is not None:
+            # One: of several, a framework would get the widest only.
+            check_width(spec_of(model), dimensions)
         return Embedder(model, dimensions=dimensions)
     if dimensions is not None:
         raise ConfigurationError("dimensions is given twice. Say it where the embedder is made.")

@@ -41,7 +41,7 @@ class IndexVectors:
         Raises:
             MRLError: As `Embedder.contract`.
         """
-        return cls(embedder, embedder.contract(dimensions))
+        return cls(embedder, _checked(embedder).contract(dimensions))
 
     @classmethod
     async def anew(cls, embedder: Embedder, dimensions: int | None = None) -> IndexVectors:
@@ -50,7 +50,7 @@ class IndexVectors:
         Raises:
             MRLError: As `new`.
         """
-        return cls(embedder, await embedder.acontract(dimensions))
+        return cls(embedder, await _checked(embedder).acontract(dimensions))
 
     @classmethod
     def open(cls, embedder: Embedder, contract: IndexContract, *, canary: bool = True) -> IndexVectors:
@@ -172,6 +172,14 @@ class IndexVectors:
         for row, problem in unusable_rows(single[:, : self.dimensions]).items():
             raise InputError(f"Row {row} is {problem}. Leave it out: nothing can be found by it.", index=row)
         return truncate_dimensions(single, self.dimensions)
+
+
+def _checked(embedder: Embedder) -> Embedder:
+    if not isinstance(embedder, Embedder):
+        raise ConfigurationError(
+            f"IndexVectors takes an Embedder, not {type(embedder).__name__}: Embedder('openai:text-embedding-3-small')."
+        )
+    return embedder
 
 
 def held_contract(held: object, where: str, width: int | None = None) -> IndexContract:

@@ -16,8 +16,9 @@ from openai.types import CreateEmbeddingResponse, Embedding
 from openai.types.create_embedding_response import Usage
 
 from mrlclient._frames import discreet
+from mrlclient.dimensions import check_width
 from mrlclient.embedder import Embedder
-from mrlclient.errors import ConfigurationError, InputError, MRLError
+from mrlclient.errors import ConfigurationError, InputError, MRLError, UnknownModelError
 from mrlclient.integrations._embedder import Model, embedder_of
 from mrlclient.integrations._openai_errors import as_openai
 from mrlclient.models import InputType
@@ -85,8 +86,9 @@ class Calls:
         """The call that these arguments make.
 
         Raises:
-            InputError: If the texts are token ids, or no texts at all.
+            InputError: If the texts are token ids, or no texts at all; or the name is no string.
             UnknownModelError: If the name is neither an alias nor an address.
+            DimensionsError: If the model cannot give the width.
             ConfigurationError: If an argument would be lost, or two say different things.
         """
         for name, value in lost.items():
@@ -99,16 +101,20 @@ class Calls:
         wanted: Any = dimensions if _is_given(dimensions) and dimensions is not None else width
         if width is not None and wanted != width:
             raise ConfigurationError(f"dimensions={wanted!r} contradicts the width in the name {model!r}.")
+        if wanted is not None:
+            check_width(embedder.spec, wanted)
         return Call(embedder, _checked(texts), wanted, self._role(extra_body), encoding_format == "base64")
 
     def _find(self, name: str) -> tuple[Embedder, int | None]:
         """The embedder of that name, and the width that the name asks for."""
+        if not isinstance(name, str):
+            raise InputError(f"model must be a name or an address, not {type(name).__name__}.")
         width = None
         if name not in self._embedders and (match := _WIDTH.fullmatch(name)):
             name, width = match["name"], int(match["width"])
         with self._lock:
             if name not in self._embedders:
-                self._add(name, name)
+                self._add(name, _address(name))
             return self._embedders[name], width
 
     def _add(self, name: str, model: Model) -> None:
@@ -154,6 +160,16 @@ def translated() -> Iterator[None]:
         yield
     except MRLError as error:
         raise as_openai(error, f"{BASE_URL}/embeddings") from None
+
+
+def _address(name: str) -> str:
+    """A name that stands for no model here, which then has to be an address."""
+    if ":" not in name:
+        raise UnknownModelError(
+            f"{name!r} is neither an address nor a name in models. Say what it stands for where the client is made: "
+            f"MRLOpenAI({{{name!r}: 'provider:model'}})."
+        )
+    return name
 
 
 def _checked(given: Any) -> Sequence[str]:

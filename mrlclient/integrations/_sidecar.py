@@ -24,14 +24,15 @@ def read_contract(path: str | os.PathLike[str]) -> IndexContract:
         path: The index's file.
 
     Raises:
-        ConfigurationError: If there is none, or it is damaged or cannot be read.
+        ConfigurationError: If there is no index or no contract, or it is damaged or cannot be read.
     """
     beside = sidecar(path)
     held = None
     try:
         held = beside.read_text(encoding="ascii")
     except FileNotFoundError:
-        pass
+        if not Path(path).exists():
+            raise ConfigurationError(f"There is no index {os.fspath(path)}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise _unusable(beside, error) from None
     return held_contract(held, f"The index {os.fspath(path)}")
@@ -79,5 +80,6 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _unusable(path: Path, error: Exception) -> ConfigurationError:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    # FAISS's message begins with a place in its own code.
+    reason = getattr(error, "strerror", None) or str(error).rpartition("Error: ")[2] or type(error).__name__
     return ConfigurationError(f"{path} cannot be used: {reason}.")

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from mrlclient import registry
 from mrlclient._frames import discreet
+from mrlclient.dimensions import check_width
 from mrlclient.embedder import Embedder
 from mrlclient.errors import ConfigurationError, InputError
 from mrlclient.integrations._embedder import Model, embedder_of, missing
@@ -35,8 +36,19 @@ class _Component:
     """What both components share: the embedder, made when it is needed and closed where it was made."""
 
     def __init__(self, model: Model, dimensions: int | None, api_key: Secret | None, prefix: str, suffix: str) -> None:
-        # The environment of another process may name another default.
-        self.model = spec_of(model).address if model is None or isinstance(model, str) else model
+        if api_key is not None and not isinstance(api_key, Secret):
+            # It would be written down with the pipeline.
+            raise ConfigurationError(
+                f"api_key takes a Secret, not {type(api_key).__name__}: Secret.from_env_var('OPENAI_API_KEY'), the "
+                "name of the variable that holds the key. Leave it out where that is the provider's own."
+            )
+        if model is None or isinstance(model, str):
+            spec = spec_of(model)
+            # The environment of another process may name another default.
+            model = spec.address
+            if dimensions is not None:
+                check_width(spec, dimensions)
+        self.model = model
         self.dimensions = dimensions
         self.api_key = api_key
         self.prefix = prefix
@@ -109,11 +121,13 @@ class MRLTextEmbedder(_Component):
         suffix: Goes after the text.
 
     Raises:
-        MRLError: As `Embedder`; for a missing key, from `warm_up` only.
+        MRLError: As `Embedder`. What an address does not show, such as a missing key, or a mistake in a profile, comes
+            from `warm_up`.
     """
 
     __module__ = _HOME
 
+    @discreet
     def __init__(
         self,
         model: Model = None,
@@ -164,6 +178,9 @@ class MRLTextEmbedder(_Component):
                 f"MRLTextEmbedder embeds a string, not {type(text).__name__}. For documents there is "
                 "MRLDocumentEmbedder."
             )
+        if not text.strip():
+            # With a prefix the provider would embed that alone.
+            raise InputError("The text is empty or blank: there is nothing to embed. Leave it out.", index=0)
         return self.prefix + text + self.suffix
 
 
@@ -186,6 +203,7 @@ class MRLDocumentEmbedder(_Component):
 
     __module__ = _HOME
 
+    @discreet
     def __init__(
         self,
         model: Model = None,
@@ -265,16 +283,16 @@ def _embedder(model: Model, dimensions: int | None, api_key: Secret | None) -> E
         return embedder_of(model, dimensions)
     if isinstance(model, Embedder) or (isinstance(model, Mapping) and "api_key_env" in model):
         raise ConfigurationError("api_key is given twice. Say it here, or where the embedder is made.")
+    spec = spec_of(model) if isinstance(model, str) else None
+    if spec is not None and "api_key" not in signature(registry.provider_class(spec.provider)).parameters:
+        raise ConfigurationError(f"{model} takes no key. Leave api_key out.")
     if api_key.type is SecretType.ENV_VAR:
         variables = api_key.to_dict()["env_vars"]
         variable = next((each for each in variables if os.environ.get(each)), variables[0])
         return embedder_of(_profile(model, dimensions) | {"api_key_env": variable})
-    if not isinstance(model, str):
+    if spec is None:
         raise ConfigurationError("A token works with an address only. Take Secret.from_env_var(...) as api_key.")
-    spec = spec_of(model)
     provider = registry.provider_class(spec.provider)
-    if "api_key" not in signature(provider).parameters:
-        raise ConfigurationError(f"{model} takes no key. Leave api_key out.")
     return Embedder(provider(spec, api_key=api_key.resolve_value()), dimensions=dimensions)  # type: ignore[call-arg]
 
 

@@ -14,7 +14,7 @@ from mrlclient.integrations._embedder import missing
 from mrlclient.integrations._index_vectors import IndexVectors, check_same_width, held_contract
 
 try:
-    from psycopg import Connection, sql
+    from psycopg import AsyncConnection, Connection, sql
     from psycopg.rows import tuple_row
 except ModuleNotFoundError as error:
     raise missing(error, "pgvector") from None
@@ -58,7 +58,8 @@ def write_contract(
         replace: Whether a comment that the column has is replaced: after the table was embedded again.
 
     Raises:
-        ConfigurationError: If there is no such column, it has another width, or a comment already.
+        ConfigurationError: If there is no such column, it has another width, or a comment already; or the connection
+            is an asynchronous one.
     """
     comment, width, name = _find(connection, table, column, schema)
     if comment is not None and not replace:
@@ -97,10 +98,17 @@ def _find(
 ) -> tuple[str | None, int | None, str]:
     """A column's comment, its width where it has one, and its name for messages."""
     name = f"The column {'.'.join(part for part in (schema, table, column) if part)}"
+    if isinstance(connection, AsyncConnection):
+        raise ConfigurationError(
+            "A contract goes through a psycopg.Connection, not an AsyncConnection. Open one for it; the rows may go "
+            "through yours."
+        )
     cursor = connection.cursor(row_factory=tuple_row)
     row = cursor.execute(_FIND, [_identifier(schema, table).as_string(connection), column]).fetchone()
     if row is None:
-        raise ConfigurationError(f"{name} is not there, or this connection may not see it.")
+        raise ConfigurationError(
+            f"{name} is not there, or this connection may not see it. A schema is named by schema=."
+        )
     kind, width, comment = row
     if kind not in ("vector", "halfvec"):
         raise ConfigurationError(f"{name} is of type {kind}, not vector or halfvec.")

@@ -8,6 +8,7 @@ from decimal import Decimal
 import anyio.to_thread
 
 from mrlclient._frames import discreet
+from mrlclient.dimensions import check_width
 from mrlclient.errors import ConfigurationError
 from mrlclient.integrations._embedder import Model, embedder_of, missing
 from mrlclient.providers.base import Provider
@@ -41,6 +42,7 @@ class MRLEmbeddingModel(EmbeddingModel):  # type: ignore[misc]
     Raises:
         MRLError: As `Embedder`; so does `embed`.
         ConfigurationError: If a setting cannot be honoured.
+        DimensionsError: If the model cannot give the width in the settings.
     """
 
     @discreet
@@ -110,6 +112,8 @@ class MRLEmbeddingModel(EmbeddingModel):  # type: ignore[misc]
                 f"MRLEmbeddingModel cannot honour the settings {', '.join(unknown)}. Leave them out; what a provider "
                 "takes is said where its embedder is made."
             )
+        if settings.get("dimensions") is not None:
+            check_width(self.embedder.spec, settings["dimensions"])
         truncates = self.embedder._engine.truncate_input
         if settings.get("truncate", truncates) is not truncates:
             raise ConfigurationError(

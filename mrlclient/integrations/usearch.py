@@ -20,7 +20,7 @@ __all__ = ["IndexVectors", "new_index", "read_contract", "read_index", "write_in
 
 
 def new_index(vectors: IndexVectors, *, dtype: str = "f32") -> Any:
-    """An empty index of the right width, whose distance is 1 - the inner product: that of unit vectors is the cosine.
+    """An empty index of the right width, whose distance is 1 - the cosine.
 
     Args:
         vectors: What will go into it.
@@ -36,7 +36,8 @@ def new_index(vectors: IndexVectors, *, dtype: str = "f32") -> Any:
     """
     if dtype not in ("f32", "f16", "bf16", "i8"):
         raise ConfigurationError(f"dtype must be 'f32', 'f16', 'bf16' or 'i8', not {dtype!r}.")
-    return Index(ndim=vectors.dimensions, metric="ip", dtype=dtype)
+    # Of i8 codes USearch takes the inner product as they stand: thousands.
+    return Index(ndim=vectors.dimensions, metric="cos" if dtype == "i8" else "ip", dtype=dtype)
 
 
 def write_index(index: Any, path: str | os.PathLike[str], vectors: IndexVectors) -> None:

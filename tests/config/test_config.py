@@ -113,7 +113,7 @@ def test_a_subclass_stays_one(write):
         (
             TWO.replace('default = "words"', 'default = "wrds"'),
             None,
-            "there is no profile 'wrds'. Did you mean 'words'",
+            r"mrlclient.toml:1: there is no profile 'wrds'. Did you mean 'words'",
         ),
         ("", None, r"mrlclient.toml:1: there are no profiles. Write one: \[profiles.NAME\]"),
         ("\n[profiles]\n", None, "mrlclient.toml:2: there are no profiles"),

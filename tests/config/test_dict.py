@@ -383,6 +383,7 @@ REFUSED = {
     "no mapping": ([], "A profile is a mapping"),
     "nothing": ({}, "^model: is missing|model: is missing"),
     "a near miss": ({"model": WORDS, "dimension": 3}, "dimension: there is no such key. Did you mean 'dimensions'"),
+    "a shorter word": ({"model": WORDS, "dims": 3}, "dims: there is no such key. Did you mean 'dimensions'"),
     "no near miss": ({"model": WORDS, "zzz": 3}, "zzz: there is no such key. Known are .*cache.*dimensions"),
     "another provider's key": ({"model": WORDS, "base_url": "https://x"}, "base_url: there is no such key"),
     "a key of no provider": ({"model": "opnai:x", "base_url": "https://x", "zz": 1}, "zz: there is no such key"),

@@ -88,10 +88,13 @@ def test_another_index_in_its_place_is_refused(path):
 
 def test_what_cannot_be_read_or_written_says_so(path, tmp_path):
     with filling() as embedder:
-        with pytest.raises(ConfigurationError, match="has no contract"):
+        with pytest.raises(ConfigurationError, match=r"There is no index .*nothing"):
             read_index(tmp_path / "nothing", embedder)
+        (tmp_path / "bare").write_bytes(b"")
+        with pytest.raises(ConfigurationError, match="bare has no contract"):
+            read_index(tmp_path / "bare", embedder)
         _, vectors = read_index(path, embedder)
-        with pytest.raises(ConfigurationError, match="No such file"):
+        with pytest.raises(ConfigurationError, match=r"cannot be used: 'f' failed: could not open"):
             write_index(new_index(vectors), tmp_path / "folder" / "index", vectors)
         with pytest.raises(ConfigurationError, match="FAISS makes no index 'Nope' of 128"):
             new_index(vectors, "Nope")

@@ -25,6 +25,7 @@ from haystack_integrations.components.embedders.mrlclient import MRLDocumentEmbe
 from mrlclient import (
     AuthenticationError,
     ConfigurationError,
+    DimensionsOutOfRangeError,
     Embedder,
     InputError,
     MissingCredentialsError,
@@ -222,7 +223,8 @@ def test_a_token(keys, emulator):
         ({"model": {"model": OPENAI}, "dimensions": 512, "api_key": Secret.from_env_var("A")}, "dimensions is given"),
         ({"model": {"model": OPENAI}, "api_key": Secret.from_token(KEY)}, "address only"),
         ({"model": "wordllama:l2-supercat-256", "api_key": Secret.from_token(KEY)}, "takes no key"),
-        ({"model": "wordllama:l2-supercat-256", "api_key": Secret.from_env_var("A")}, "api_key_env"),
+        ({"model": "wordllama:l2-supercat-256", "api_key": Secret.from_env_var("A")}, "takes no key"),
+        ({"model": OPENAI, "api_key": KEY}, "api_key takes a Secret, not str"),
         ({"model": 5}, "not int"),
     ],
 )
@@ -231,6 +233,29 @@ def test_what_does_not_go_together(arguments, message):
         MRLTextEmbedder(**arguments).warm_up()
     assert not heard(str(caught.value))
     assert not any(map(heard, frames(caught.value)))
+
+
+@pytest.mark.parametrize("made", BOTH)
+def test_a_key_that_is_no_secret(made):
+    """It would stand in every pipeline that is written down."""
+    with pytest.raises(ConfigurationError, match=r"Secret\.from_env_var") as caught:
+        made(OPENAI, api_key=KEY)
+    assert not heard(str(caught.value))
+    assert not any(map(heard, frames(caught.value)))
+
+
+@pytest.mark.parametrize("made", BOTH)
+@pytest.mark.parametrize("dimensions", [257, 0, "64", [64, 128]])
+def test_a_width_that_cannot_be_had(made, dimensions):
+    """Where the pipeline is made, not where it is first run."""
+    with pytest.raises(DimensionsOutOfRangeError, match="dimensions="):
+        made("wordllama:l2-supercat-256", dimensions)
+
+
+def test_a_prefix_is_not_embedded_alone():
+    with pytest.raises(InputError, match="empty or blank") as caught:
+        MRLTextEmbedder(prefix="query: ").run(" ")
+    assert caught.value.index == 0
 
 
 def test_an_embedder_has_its_key():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mrlclient import (
+    ConfigurationError,
     DimensionsOutOfRangeError,
     Embedder,
     IncompatibleSpaceError,
@@ -154,3 +155,10 @@ def test_milvus_is_not_needed_to_say_what_it_takes(monkeypatch):
     monkeypatch.delitem(sys.modules, "mrlclient.integrations.milvus", raising=False)
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     assert importlib.import_module("mrlclient.integrations.milvus").METRIC == "IP"
+
+
+def test_they_are_an_embedders():
+    with pytest.raises(ConfigurationError, match="IndexVectors takes an Embedder, not str"):
+        IndexVectors.new("wordllama:l2-supercat-256")
+    with pytest.raises(ConfigurationError, match="IndexVectors takes an Embedder, not str"):
+        asyncio.run(IndexVectors.anew("wordllama:l2-supercat-256"))

@@ -16,7 +16,15 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 
-from mrlclient import AuthenticationError, BadRequestError, ConfigurationError, Embedder, InputError, Voyage
+from mrlclient import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    DimensionsOutOfRangeError,
+    Embedder,
+    InputError,
+    Voyage,
+)
 from mrlclient.integrations.langchain import MRLEmbeddings
 from tests.integrations.refusing import refusing
 from tests.integrations.searching import DEPTH, check_search
@@ -89,6 +97,9 @@ def test_an_address_and_a_width():
     assert repr(embeddings) == "MRLEmbeddings(Embedder('wordllama:l2-supercat-256', dimensions=64))"
     with pytest.raises(ConfigurationError, match="twice"):
         MRLEmbeddings(embeddings.embedder, dimensions=64)
+    # LangChain would get the widest of several, and the others be lost.
+    with pytest.raises(DimensionsOutOfRangeError, match=r"dimensions=\[64, 128\]"):
+        MRLEmbeddings("wordllama:l2-supercat-256", dimensions=[64, 128])
 
 
 def test_async_runs_on_the_loop(emulator, keys, monkeypatch):

@@ -198,8 +198,29 @@ def test_widths(face):
     with pytest.raises(openai.BadRequestError, match="wider than the model"):
         width(model="mine@300")
     # No width begins with a zero: that is a version.
-    with pytest.raises(openai.NotFoundError, match="'mine@003' is not a model address"):
+    with pytest.raises(openai.NotFoundError, match="'mine@003' is neither an address nor a name in models"):
         width(model="mine@003")
+
+
+@pytest.mark.parametrize("dimensions", [[64, 128], (64,), "64", 64.0, 0])
+def test_a_width_is_one_number(face, dimensions):
+    """Of several the client would get the widest, and nobody would know."""
+    with pytest.raises(openai.BadRequestError, match="dimensions="):
+        create(face, model=LOCAL, input="flour", dimensions=dimensions)
+
+
+@pytest.mark.parametrize("model", [None, 3, [LOCAL]])
+def test_a_model_is_a_name(face, model):
+    with pytest.raises(openai.BadRequestError, match="model must be a name or an address, not"):
+        create(face, model=model, input="flour")
+
+
+def test_a_name_that_stands_for_nothing(face):
+    """The code is not to be changed, so the message tells of the place where the names are."""
+    with pytest.raises(openai.NotFoundError, match=r"MRLOpenAI\(\{'text-embedding-3-large': 'provider:model'\}\)"):
+        create(face, {NAME: LOCAL}, model="text-embedding-3-large", input="flour")
+    with pytest.raises(openai.NotFoundError, match="text-embedding-3-large"):
+        create(face, {NAME: LOCAL}, model="openai:text-embedding-3-larg", input="flour")
 
 
 def test_roles(emulator, face):

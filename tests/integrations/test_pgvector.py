@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 
@@ -157,3 +159,18 @@ def test_a_column_of_any_width_is_taken_at_its_contract(connection):
         assert read_contract(connection, "any_width") == vectors.contract
         [row] = connection.execute("SELECT %s::vector", [vectors.query("a")]).fetchone()
         np.testing.assert_array_equal(row.to_numpy() if hasattr(row, "to_numpy") else row, vectors.query("a"))
+
+
+def test_an_asynchronous_connection_is_refused(url, filled):
+    async def main():
+        async with await psycopg.AsyncConnection.connect(url) as connection:
+            with pytest.raises(ConfigurationError, match="not an AsyncConnection"):
+                read_contract(connection, "docs")
+
+    asyncio.run(main())
+
+
+def test_a_schema_is_named_apart(connection, filled):
+    with pytest.raises(ConfigurationError, match="schema="):
+        read_contract(connection, "public.docs")
+    assert read_contract(connection, "docs", schema="public") == read_contract(connection, "docs")

@@ -105,8 +105,10 @@ def test_settings_of_the_model(call):
     model.embedder.close()
 
 
-@pytest.mark.parametrize("width", [0, -1, 257, True, "64"])
+@pytest.mark.parametrize("width", [0, -1, 257, True, "64", [64, 128]])
 def test_a_width_that_cannot_be_had(call, width):
+    with pytest.raises(DimensionsError, match="dimensions="):
+        MRLEmbeddingModel(LOCAL, settings={"dimensions": width})
     with pytest.raises(DimensionsError):
         call(pydantic_ai.Embedder(MRLEmbeddingModel(LOCAL)), "embed_query", "flour", settings={"dimensions": width})
 

@@ -56,6 +56,17 @@ def test_numbers_are_kept_as_they_come(collection):
             new_index(vectors, dtype="b1")
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "i8"])
+def test_the_distance_is_one_minus_the_cosine(collection, dtype):
+    with filling() as embedder:
+        vectors = IndexVectors.new(embedder)
+        index = filled(vectors, collection, dtype=dtype)
+        query = vectors.query(collection.queries[0])
+        found = index.search(query, 5, exact=True)
+        rows = embedder.embed_documents(collection.documents)[found.keys.astype(int)]
+        np.testing.assert_allclose(found.distances, 1 - rows @ query, atol=0.02)
+
+
 def test_who_does_not_belong_reads_nothing(path, emulator):
     with other_model(emulator) as other, pytest.raises(IncompatibleSpaceError, match="wordllama:l2-supercat-256"):
         read_index(path, other)
@@ -87,8 +98,11 @@ def test_an_index_of_another_width_is_refused(path, tmp_path):
 
 def test_what_cannot_be_read_or_written_says_so(path, tmp_path):
     with filling() as embedder:
-        with pytest.raises(ConfigurationError, match="has no contract"):
+        with pytest.raises(ConfigurationError, match=r"There is no index .*nothing"):
             read_index(tmp_path / "nothing", embedder)
+        (tmp_path / "bare").write_bytes(b"")
+        with pytest.raises(ConfigurationError, match="bare has no contract"):
+            read_index(tmp_path / "bare", embedder)
         index, vectors = read_index(path, embedder)
         with pytest.raises(ConfigurationError, match="cannot be used"):
             write_index(index, tmp_path / "folder" / "index", vectors)
