@@ -58,7 +58,7 @@ def models() -> str:
     ]
     heads = ["Model", "Full width", "Widths the server cuts to", "Narrowest evaluated", "Status"]
     fixed = ", ".join(f"`{spec.address}` ({spec.native_dimensions})" for spec in specs if not spec.matryoshka)
-    return f"{table(heads, rows)}\n\nModels of one width, never cut: {fixed}."
+    return f"{table(heads, rows)}\n\nModels with a fixed width, never cut: {fixed}."
 
 
 def catalogue_page() -> str:
@@ -296,10 +296,10 @@ _EXTRA_USES = {
     "parquet": "`mrlclient cache export` to Parquet",
     "otel": "OpenTelemetry spans and metrics",
     "cli": "the command `mrlclient`",
-    "fast": "answers are decoded in less time",
+    "fast": "faster decoding of answers",
     "config": "profiles in `mrlclient.toml`",
     "usearch": "searching a USearch index in two stages, and vectors for one",
-    "report": "what a sweep found, as a page",
+    "report": "a sweep's result as an HTML page",
     "langchain": "embeddings for LangChain",
     "llama-index": "an embedding model for LlamaIndex",
     "haystack": "embedders for Haystack",
