@@ -56,6 +56,12 @@ def tell_error(error: Exception, session: Session) -> int:
     return status
 
 
+def tell_note(session: Session) -> None:
+    """Says on stderr how to go on, where that has been found out."""
+    if session.note:
+        _tell("note", session.note, session)
+
+
 @contextmanager
 def warnings_on_one_line(session: Session) -> Iterator[None]:
     """Within it, warnings of ours are one line on stderr, each said once. Others stay as Python shows them."""

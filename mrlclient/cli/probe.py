@@ -80,6 +80,7 @@ def probe(
         raise ConfigurationError("--field and --input-type are about your texts. Give them with --file.")
     check_apart(file, write)
     given = None if file is None else read_texts((), file, field)
+    texts = None if given is None else [*given]
 
     from mrlclient.embedder import Embedder
 
@@ -93,12 +94,12 @@ def probe(
 
             check_place(write, embedder.model)
         if not as_json:
-            what = "1,000 docstrings and their summaries" if given is None else f"{len(given.texts):,} texts"
+            what = "1,000 docstrings and their summaries" if texts is None else f"{len(texts):,} texts"
             typer.echo(f"Embedding {what} at full width, once, with\n{embedder.model} ...")
         from mrlclient.evaluate import probe
 
         try:
-            result = probe(embedder, None if given is None else given.texts, widths, input_type=input_type, seed=seed)
+            result = probe(embedder, texts, widths, input_type=input_type, seed=seed)
         except InputError as error:
             raise error if given is None else given.placed(error) from None
     if as_json:
