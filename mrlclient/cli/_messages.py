@@ -32,6 +32,10 @@ _IN_A_SHELL = (
     (r"^base_url ", "The base URL in the environment "),
     (r" Pass the key as api_key instead\.", " Set the key in the variable of its own."),
     (r" To use another, declare it: ModelSpec\(.*?\)\.", ""),
+    (
+        r" Declare it: OpenAICompatible\(.*?\), or a profile .* and spec\.",
+        " Declare it in a configuration: 'mrlclient models -p openai-compatible' shows how.",
+    ),
     (r" Decode its bytes with errors='replace' first\.", " Take it out."),
     (r", unset HF_HUB_OFFLINE if it is set, or pass model_path=.*?files", ", and unset HF_HUB_OFFLINE if it is set"),
     (r"Pass revision= with .*? files\.", "Only Python can name one: Nomic(..., revision=...)."),

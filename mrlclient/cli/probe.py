@@ -129,7 +129,7 @@ def _show(result: ProbeResult) -> None:
             percent(each.prefix),
             f"{percent(each.random)} ± {percent(each.random_sd)}",
             f"{percent(each.rotated)} ± {percent(each.rotated_sd)}",
-            f"{min(each.z_random, each.z_rotated):.1f}",
+            f"{min(each.z_random, each.z_rotated):z.1f}",
             "yes" if each.nested else "–",
         ]
         if each.ndcg is not None and each.ndcg_random is not None:
@@ -141,8 +141,8 @@ def _show(result: ProbeResult) -> None:
     typer.echo(f"\n{result.texts:,} texts{left_out}; {result.draws} draws, {result.rotations} rotations.")
     if result.order is not None:
         typer.echo(
-            f"Variance against place, within octaves: z {result.order.trend:+.1f} (-2 or less: sorted by it).\n"
-            f"Correlation of the numbers, against a rotation's: {result.order.correlation:.2f} (near 0: as in PCA)."
+            f"Variance against place, within octaves: z {result.order.trend:+z.1f} (-2 or less: sorted by it).\n"
+            f"Correlation of the numbers, against a rotation's: {result.order.correlation:z.2f} (near 0: as in PCA)."
         )
     typer.echo(f"\nVerdict: {result.verdict}")
     typer.echo(fill(result.reason, 80))
