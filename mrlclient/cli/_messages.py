@@ -11,12 +11,32 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from mrlclient.cli._options import Session
-from mrlclient.errors import CacheWarning, MRLError, NarrowDimensionsWarning, ServerBehaviorWarning
+from mrlclient.errors import (
+    AuthenticationError,
+    CacheWarning,
+    MRLError,
+    NarrowDimensionsWarning,
+    ProviderConnectionError,
+    ProviderTimeoutError,
+    QuotaError,
+    RateLimitError,
+    ServerBehaviorWarning,
+    ServerError,
+)
 
 #: Exit statuses.
 BROKEN, REFUSED = 1, 2
 
 _OURS = (NarrowDimensionsWarning, ServerBehaviorWarning, CacheWarning)
+
+#: What to do about what a provider says; the first that fits.
+_NEXT = (
+    (AuthenticationError, "Check the key in the environment."),
+    (QuotaError, "Check the account's credit."),
+    (RateLimitError, "Run it again later, or ask the provider for a higher limit."),
+    (ProviderConnectionError, "Check the network, and the base URL where one is set."),
+    ((ProviderTimeoutError, ServerError), "Run it again later."),
+)
 
 #: What messages say to whoever writes Python, and what to say in a shell. Advice about an option is left out where the
 #: command has no such option.
@@ -38,6 +58,10 @@ _IN_A_SHELL = (
     ),
     (r" Decode its bytes with errors='replace' first\.", " Take it out."),
     (r", unset HF_HUB_OFFLINE if it is set, or pass model_path=.*?files", ", and unset HF_HUB_OFFLINE if it is set"),
+    (r"^(tolerance|confidence|dtypes) ", r"--\1 "),
+    (r"Name a file of queries as well\.", "Name a file of queries as well, with --queries."),
+    (r"whole number\. Name the one that has it\.", "whole number. Name the one that has it with --id-field."),
+    (r"Name the one that has the text\.", "Name the one that has the text with --text-field."),
     (r"Pass revision= with .*? files\.", "Only Python can name one: Nomic(..., revision=...)."),
     (r", 'redis://HOST' or a Cache\.", " or 'redis://HOST'."),
 )
@@ -97,7 +121,9 @@ def warnings_on_one_line(session: Session) -> Iterator[None]:
 def _message(error: Exception) -> str:
     """What to tell; nothing for an error that nobody planned."""
     if isinstance(error, MRLError):
-        return str(error)
+        said = str(error)
+        advice = next((f" {advice}" for kinds, advice in _NEXT if isinstance(error, kinds)), "")
+        return f"{said}{'.' if advice and said[-1:] not in '.?!…' else ''}{advice}"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}. Check the path and its permissions."
     if isinstance(error, OSError):
@@ -109,6 +135,7 @@ def _message(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "mrlclient"
     problem = str(say())
+    problem = problem.replace(": Value error, ", ": ")
     return f"{problem}{'' if problem.endswith(('.', '?')) else '.'} See '{command} --help'."
 
 

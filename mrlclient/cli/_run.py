@@ -131,7 +131,7 @@ class Run:
         skipped = sum(1 for _ in islice(texts, self.skip))
         first = next(texts, None)
         if first is None:
-            raise ConfigurationError(f"There are {skipped:,} texts, and --skip leaves none of them.")
+            raise ConfigurationError(f"--skip {self.skip} leaves no text of {skipped:,}.")
         yield first
         yield from texts
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mrlclient.testing.emulator import FAULTS
+from mrlclient.testing.emulator import FAULTS, Fault
 from tests.cli.running import run
 
 
@@ -168,6 +168,25 @@ def test_what_a_server_refuses(cli, openai, tmp_path):
     cli("embed", "canary", "-m", "openai:text-embedding-3-small", "-o", output).refusal()
     assert output.read_text() == "as before"
     assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize(
+    ("fault", "advice"),
+    [
+        (Fault(status=401, body={"error": {"message": "Wrong key"}}), "Wrong key. Check the key in the environment."),
+        (FAULTS["openai_insufficient_quota"], "You exceeded your current quota. Check the account's credit."),
+        (FAULTS["openai_x_should_retry_false"], "Slow down. Run it again later."),
+    ],
+)
+def test_what_to_do_about_what_a_server_says(cli, openai, fault, advice):
+    openai.faults.append(fault)
+    assert cli("embed", "canary", "-m", "openai:text-embedding-3-small").refusal().endswith(advice)
+
+
+def test_a_server_that_is_not_there(cli, openai, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    line = cli("embed", "canary", "-m", "openai:text-embedding-3-small").refusal()
+    assert line.endswith("Check the network, and the base URL where one is set.")
 
 
 def test_a_path_that_cannot_be_written_costs_nothing(cli, openai):

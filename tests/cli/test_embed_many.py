@@ -259,7 +259,7 @@ def test_skip(cli, folder, expected):
     first = cli("embed", *TEXTS[:3], "--skip", "1", "--format", "npy").out
     np.testing.assert_array_equal(np.load(io.BytesIO(first)), expected[1:3])
     line = cli("embed", "-f", "texts.txt", "--skip", "3000", "-o", "b.npy").refusal()
-    assert "There are 3,000 texts, and --skip leaves none of them." in line
+    assert "--skip 3000 leaves no text of 3,000." in line
     assert names(folder) == ["a.npy", "texts.txt"]
 
 
