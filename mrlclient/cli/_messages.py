@@ -80,14 +80,17 @@ def tell_error(error: Exception, session: Session) -> int:
     if not message:
         # What another error says is not shown: it may quote a text.
         message = f"unexpected {type(error).__name__}, a fault in mrlclient. Run it again with --debug to see where."
-    _tell("error", message, session)
+    tell("error", message, session)
     return status
 
 
-def tell_note(session: Session) -> None:
-    """Says on stderr how to go on, where that has been found out."""
-    if session.note:
-        _tell("note", session.note, session)
+def tell(kind: str, message: str, session: Session) -> None:
+    """Says something on stderr, in the words of a shell."""
+    for python, shell in _IN_A_SHELL:
+        option = re.search(r"--[\w-]+", shell)
+        message = re.sub(python, shell if option is None or option[0] in session.options else "", message)
+    if sys.stderr is not None:
+        print(f"{kind}: {' '.join(message.split())}", file=sys.stderr)
 
 
 @contextmanager
@@ -110,7 +113,7 @@ def warnings_on_one_line(session: Session) -> Iterator[None]:
                 otherwise(message, category, filename, lineno, file, line)
             elif str(message) not in told:
                 told.add(str(message))
-                _tell("warning", str(message), session)
+                tell("warning", str(message), session)
 
         warnings.showwarning = show
         for kind in _OURS:
@@ -137,11 +140,3 @@ def _message(error: Exception) -> str:
     problem = str(say())
     problem = problem.replace(": Value error, ", ": ")
     return f"{problem}{'' if problem.endswith(('.', '?')) else '.'} See '{command} --help'."
-
-
-def _tell(kind: str, message: str, session: Session) -> None:
-    for python, shell in _IN_A_SHELL:
-        option = re.search(r"--[\w-]+", shell)
-        message = re.sub(python, shell if option is None or option[0] in session.options else "", message)
-    if sys.stderr is not None:
-        print(f"{kind}: {' '.join(message.split())}", file=sys.stderr)

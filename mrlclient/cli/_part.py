@@ -98,7 +98,8 @@ class Part:
                 self._begin(texts, settings)
             except BaseException:
                 if not os.fstat(self._log.fileno()).st_size:
-                    self._log_path.unlink()
+                    with suppress(OSError):
+                        self._log_path.unlink()
                 raise
             self._files = files.pop_all()
 
@@ -140,23 +141,19 @@ class Part:
             self._rows.write(self._head(0))
             self._rows.flush()
             return
-        try:
-            was, found = json.loads(lines[0]), json.loads(lines[-1])
-            others = [f"{name} {was[name]}" for name in _SAID if was[name] != settings[name]]
-            count, size, _ = found
-            whole = size <= there
-        except (ValueError, TypeError, LookupError):
-            whole = False
-        if not whole:
+        found = _read(lines)
+        if found is None or found[1].size > there:
             raise self._refusal("is damaged, or no run left it")
+        was, last = found
         if lines[0] != wanted:
+            others = [f"{name} {was.get(name)}" for name in _SAID if was.get(name) != settings[name]]
             raise self._refusal(f"was made with {', '.join(others) or 'other options'}")
-        done = self._done.after(islice(texts, count), size)
-        if json.loads(done.record()) != found:
+        self._done = self._done.after(islice(texts, last.texts), last.size)
+        if self._done.record() != lines[-1]:
             raise self._refusal("was made of other texts")
-        self._done, self.kept = done, count
-        self._rows.truncate(size)
-        self._rows.seek(size)
+        self.kept = last.texts
+        self._rows.truncate(last.size)
+        self._rows.seek(last.size)
         # The last line may have been cut short.
         end = sum(len(line) + 1 for line in lines)
         self._log.truncate(end)
@@ -194,6 +191,17 @@ class Part:
         return ConfigurationError(
             f"{self.path} {why}. Go on with the same texts and options, or remove it to begin again."
         )
+
+
+def _read(lines: Sequence[bytes]) -> tuple[dict[str, Any], _Done] | None:
+    """The settings of a log, and how far the run was; None where no run wrote it."""
+    try:
+        was, (texts, size, _) = json.loads(lines[0]), json.loads(lines[-1])
+    except (ValueError, TypeError, LookupError):
+        return None
+    if not (isinstance(was, dict) and isinstance(texts, int) and isinstance(size, int)):
+        return None
+    return was, _Done(texts, size)
 
 
 def _open(path: Path, buffering: int = -1) -> Any:

@@ -11,9 +11,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypedDict
 
-import typer
-
 from mrlclient.cli._formats import Format, head, rows, write_whole
+from mrlclient.cli._messages import tell
 from mrlclient.cli._options import Session
 from mrlclient.cli._part import Part
 from mrlclient.cli._texts import Texts
@@ -73,7 +72,9 @@ class Run:
             try:
                 with part:
                     if part.kept:
-                        typer.echo(f"{part.path} has the first {part.kept:,} texts: going on from there.", err=True)
+                        tell(
+                            "note", f"{part.path} has the first {part.kept:,} texts. Going on from there.", self.session
+                        )
                     for read, result in self._results(texts, start):
                         part.write(read, rows(self.chosen, result, self.widths, start))
                         start += len(read)
@@ -153,7 +154,7 @@ class Run:
                 if first:
                     yield first, self.embedder.embed(first, dtype="float32", **self.wanted)
                 return
-            bar = progress_of(self.watched, () if self.given.count is None else range(self.given.count))
+            bar = progress_of(self.watched, None if self.given.count is None else range(self.given.count))
             chunks: Any = self.embedder.embed_iter(
                 chain(first, left), dtype="float32", chunk_size=_CHUNK, **self.wanted
             )
@@ -163,10 +164,13 @@ class Run:
                     bar.tell(start + chunk.start + len(chunk.texts))
         except MRLError as error:
             got = error.partial
-            there = 0 if got is None else min(got.errors)
+            there = 0 if got is None else min(got.errors, default=0)
             if got is not None and there:
                 yield [read.popleft() for _ in range(there)], replace(got, floats=got.embeddings[:there], errors={})
-            raise self.given.placed(error, start) from None
+            placed = self.given.placed(error, start)
+            if placed is error:
+                raise
+            raise placed from error
 
     def _settings(self) -> dict[str, object]:
         """What decides the rows, but for the texts."""
