@@ -106,9 +106,11 @@ class Run:
                     stream.buffer.writelines(rows(self.chosen, result, self.widths, start))
                     stream.buffer.flush()
                     start += len(read)
-            except (MRLError, KeyboardInterrupt):
+            except BrokenPipeError:
+                raise
+            except (MRLError, OSError, KeyboardInterrupt):
                 if start > self.skip:
-                    self.session.note = f"{start - self.skip:,} rows were written. " + (
+                    self.session.note = f"The first {start - self.skip:,} rows are written. " + (
                         "With --output FILE such a run can be gone on with."
                         if self.chosen == "npy"
                         else f"The same command with --skip {start} gives the others."

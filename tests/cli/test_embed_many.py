@@ -1,6 +1,5 @@
 """More texts than one chunk: written as they come, in constant memory, and gone on with where a run ended early."""
 
-import fcntl
 import io
 import json
 import os
@@ -16,6 +15,7 @@ from mrlclient import Embedder
 from mrlclient.testing.emulator import Fault
 from tests.cli.running import command, environment, run_in_bash
 
+fcntl = pytest.importorskip("fcntl")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="bash, pipes and signals")
 
 TEXTS = [f"text number {i}" for i in range(3000)]
@@ -142,7 +142,7 @@ def test_a_text_that_the_provider_refuses(cli, folder, openai):
     (folder / "texts.txt").write_text(lines(texts))
     done = cli(*command[:-2], "--skip", "1000", "--format", "jsonl")
     assert "texts.txt, line 1501: openai refused it" in done.err
-    assert "note: 500 rows were written. The same command with --skip 1500 gives the others." in done.err
+    assert "note: The first 500 rows are written. The same command with --skip 1500 gives the others." in done.err
     assert json.loads(done.text.splitlines()[0])["index"] == 1000
 
 
@@ -248,6 +248,20 @@ def test_a_full_disk_in_the_middle(cli, folder, expected):
     assert names(folder) == ["a.npy.part", "a.npy.part.json", "texts.txt"]
     assert cli("embed", "-f", "texts.txt", "-o", "a.npy").status == 0
     np.testing.assert_array_equal(np.load("a.npy"), expected)
+
+
+def test_a_full_disk_in_the_middle_of_a_pipe(folder, expected):
+    done = run_in_bash("ulimit -f 4000; $MRL embed -f texts.txt --format jsonl > a.jsonl", cwd=folder)
+    assert (done.status, done.err.splitlines()) == (
+        2,
+        [
+            "error: File too large. Check where the output goes.",
+            "note: The first 1,024 rows are written. The same command with --skip 1024 gives the others.",
+        ],
+    )
+    written = (folder / "a.jsonl").read_text().splitlines()[:1024]
+    rest = run_in_bash("$MRL embed -f texts.txt --format jsonl --skip 1024", cwd=folder).text.splitlines()
+    np.testing.assert_array_equal(rows_in("\n".join(written + rest)), expected)
 
 
 def test_all_rows_are_there_and_the_file_is_not(cli, folder, expected):
