@@ -16,6 +16,8 @@ class Session:
     debug: bool = False
     #: The names of the command's options.
     options: set[str] = field(default_factory=set)
+    #: How to go on, where a run ends early.
+    note: str = ""
 
 
 def _remember(ctx: typer.Context, debug: bool) -> None:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import secrets
 import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
+from typing import TextIO, get_args
 
-from mrlclient.cli._console import console, table
+from mrlclient.cli._formats import Format
 from mrlclient.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from mrlclient.result import EmbeddingResult
-
-Format = Literal["table", "json", "jsonl", "npy"]
-
-#: How much of the vectors the table shows.
-_PREVIEW_TEXTS, _PREVIEW_NUMBERS = 10, 6
 
 
 def choose_format(asked: Format | None, output: Path | None, widths: Sequence[int]) -> Format:
@@ -81,7 +67,7 @@ def opened(output: Path | None) -> Iterator[TextIO]:
         sys.stdout.write("")
         yield sys.stdout
         return
-    if _is_special(output):
+    if is_special(output):
         # It is written to by its own name, and not replaced. What a shell sent there before is kept.
         with output.open("a", encoding="utf-8", newline="\n") as stream:
             yield stream
@@ -104,75 +90,7 @@ def opened(output: Path | None) -> Iterator[TextIO]:
         part.unlink(missing_ok=True)
 
 
-def _is_special(output: Path) -> bool:
+def is_special(output: Path) -> bool:
     """Whether it is a device or a pipe, or stands for a stream of this process."""
     stands_for_a_stream = str(output).startswith(("/dev/std", "/dev/fd/", "/proc/"))
     return stands_for_a_stream or (output.exists() and not output.is_file())
-
-
-def write(result: EmbeddingResult, widths: Sequence[int], chosen: Format, stream: TextIO) -> None:
-    """Writes the embeddings at each width."""
-    if chosen == "table":
-        _write_preview(result, widths, stream)
-    elif chosen == "json":
-        usage = asdict(result.usage)
-        facts = json.dumps(_facts(result, widths) | {"usage": usage})[1:-1]
-        stream.write(f'{{{facts}, "embeddings": {{')
-        for place, width in enumerate(widths):
-            stream.write(f'{", " if place else ""}"{width}": [')
-            stream.writelines(f"{', ' if index else ''}{row}" for index, row in enumerate(_rows(result.at(width))))
-            stream.write("]")
-        stream.write("}}\n")
-    elif chosen == "jsonl":
-        facts = json.dumps(_facts(result, widths))[1:-1]
-        for index, rows in enumerate(zip(*(_rows(result.at(width)) for width in widths), strict=True)):
-            row = ", ".join(f'"{width}": {numbers}' for width, numbers in zip(widths, rows, strict=True))
-            stream.write(f'{{"index": {index}, {facts}, "embeddings": {{{row}}}}}\n')
-    else:
-        import numpy as np
-
-        # In memory first: numpy asks a real file for its position, which a pipe has not.
-        data = io.BytesIO()
-        np.save(data, result.at(widths[0]), allow_pickle=False)
-        stream.flush()
-        stream.buffer.write(data.getbuffer())
-
-
-def _facts(result: EmbeddingResult, widths: Sequence[int]) -> dict[str, Any]:
-    return {
-        "provider": result.provider,
-        "model": result.model,
-        "space": result.space,
-        "dimensions": list(widths),
-        "reduction": result.reduction,
-        "input_type": result.input_type,
-        "task": result.task,
-    }
-
-
-def _rows(matrix: NDArray[np.float32]) -> Iterator[str]:
-    """Each row, of unit length, as a JSON array. Nine digits are what it takes to read the same float32 back."""
-    # One format for a whole row: twice as fast as the json module, which would also write twice the digits.
-    numbers = f"[{', '.join(['%#.9g'] * matrix.shape[1])}]"
-    return (numbers % tuple(row.tolist()) for row in matrix)
-
-
-def _write_preview(result: EmbeddingResult, widths: Sequence[int], stream: TextIO) -> None:
-    preview = table("text", "width", f"the first {_PREVIEW_NUMBERS} numbers", left=0)
-    matrices = {width: result.at(width) for width in widths}
-    for index in range(min(len(result), _PREVIEW_TEXTS)):
-        for width, matrix in matrices.items():
-            numbers = " ".join(f"{number:+.4f}" for number in matrix[index, :_PREVIEW_NUMBERS])
-            preview.add_row(str(index), str(width), numbers)
-    console(stream).print(preview)
-    if len(result) > _PREVIEW_TEXTS:
-        stream.write(f"and {len(result) - _PREVIEW_TEXTS} more texts\n")
-    usage = result.usage
-    stream.write(
-        f"\n{result.provider}:{result.model}, space {result.space}\nreduction {result.reduction}"
-        + (f", input type {result.input_type}" if result.input_type else "")
-        + (f", task {result.task}" if result.task else "")
-        + (f", {usage.tokens} tokens" if usage.tokens is not None else "")
-        + (f", {usage.usd:g} USD" if usage.usd is not None else "")
-        + "\nThis is a preview. --format json, jsonl or npy gives the whole vectors.\n"
-    )

@@ -51,7 +51,7 @@ def _show_model(outcome: Outcome, model: ModelOutcome, measure: str) -> None:
             f"{'*' if narrow else ''}{point.dimensions}",
             f"{point.bytes_per_vector:,}",
             f"{point.scores[outcome.data.measure]:.3f}",
-            f"{point.loss.mean:+.3f}",
+            f"{point.loss.mean:+z.3f}",
             _interval(point.loss),
             percent(point.hurt),
             _milliseconds(point.milliseconds),
@@ -88,7 +88,7 @@ def _show_groups(point: Point) -> None:
             _short(group.name, 24),
             f"{group.queries:,}",
             f"{group.base:.3f}",
-            f"{group.loss.mean:+.3f}",
+            f"{group.loss.mean:+z.3f}",
             _interval(group.loss),
             f"{group.p_value:.3f}",
             "yes" if group.worse else "",
@@ -106,7 +106,7 @@ def _show_worst(point: Point, outcome: Outcome) -> None:
     worst = table("query", "in full", "here", "loss")
     for query in shown:
         worst.add_row(
-            _short(query.id, 48), f"{query.before:.3f}", f"{query.after:.3f}", f"{query.before - query.after:+.3f}"
+            _short(query.id, 48), f"{query.before:.3f}", f"{query.after:.3f}", f"{query.before - query.after:+z.3f}"
         )
     console().print(worst)
     typer.echo()
@@ -124,7 +124,7 @@ def _show_funnel(outcome: Outcome, model: ModelOutcome, measure: str) -> None:
             str(each.shortlist_dimensions),
             str(each.depth),
             f"{each.scores[outcome.data.measure]:.3f}",
-            f"{each.loss.mean:+.3f}",
+            f"{each.loss.mean:+z.3f}",
             _interval(each.loss),
             size_of_bytes(each.shortlist_bytes),
             percent(each.cost),
@@ -149,7 +149,7 @@ def _show_comparisons(outcome: Outcome, measure: str) -> None:
         shown.add_row(
             f"{each.bytes_per_vector:,}",
             *sides,
-            f"{each.difference.mean:+.3f}",
+            f"{each.difference.mean:+z.3f}",
             _interval(each.difference),
             f"{each.difference.p_value:.3f}",
         )
@@ -170,7 +170,7 @@ def _milliseconds(value: float | None) -> str:
 
 
 def _interval(loss: Loss) -> str:
-    return f"{loss.low:+.3f} {loss.high:+.3f}"
+    return f"{loss.low:+z.3f} {loss.high:+z.3f}"
 
 
 def _say(text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from mrlclient.cli._console import ClosedStdout
-from mrlclient.cli._messages import BROKEN, tell_error, warnings_on_one_line
+from mrlclient.cli._messages import BROKEN, tell, tell_error, warnings_on_one_line
 from mrlclient.cli._options import Debug, Session
 from mrlclient.cli.cache import app as cache
 from mrlclient.cli.config import app as config
@@ -90,6 +90,8 @@ def run(arguments: Sequence[str]) -> int:
             status = BROKEN
         except Exception as error:
             status = tell_error(error, session)
+        if session.note:
+            tell("note", session.note, session)
         try:
             sys.stdout.flush()
         except OSError:

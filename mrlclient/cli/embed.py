@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from mrlclient.cli._formats import Format
 from mrlclient.cli._options import Config, Debug, Field, Model, Profile
-from mrlclient.cli._output import Format, check_apart, choose_format, opened, write
+from mrlclient.cli._output import check_apart, choose_format, is_special, opened
+from mrlclient.cli._run import Run, Wanted
 from mrlclient.cli._texts import read_texts
 from mrlclient.cli._widths import widths_in
 from mrlclient.dimensions import OnNarrow
-from mrlclient.errors import ConfigurationError, InputError
+from mrlclient.errors import ConfigurationError
 from mrlclient.models import InputType, Task
 
 
@@ -26,6 +29,7 @@ def _check_only_the_profile_says(**options: object) -> None:
 
 
 def embed(
+    ctx: typer.Context,
     texts: Annotated[
         list[str] | None,
         typer.Argument(
@@ -42,6 +46,9 @@ def embed(
         ),
     ] = None,
     field: Field = None,
+    skip: Annotated[
+        int, typer.Option("--skip", metavar="N", min=0, help="Leave out the first N texts; rows count on from there.")
+    ] = 0,
     model: Model = None,
     dimensions: Annotated[
         str | None,
@@ -98,7 +105,7 @@ def embed(
         typer.Option(
             "--output",
             "-o",
-            help="Write to this file, whole or not at all. By default, and with -, standard output.",
+            help="Write to this file, which is there when it is whole. By default, and with -, standard output.",
         ),
     ] = None,
     debug: Debug = False,
@@ -106,13 +113,17 @@ def embed(
     """Embed texts at one width or several.
 
     Every vector has unit length, and they come in the order of the texts. Warnings and errors go to standard error.
+    jsonl and npy are written as the vectors come, in constant memory. Where such a run ends early, --output FILE is not
+    there yet: what was got is in FILE.part, and the same command goes on from there.
     """
     widths = widths_in(dimensions)
     if output == Path("-"):
         output = None
     chosen = choose_format(output_format, output, widths or ())
     check_apart(file, output)
-    given = read_texts(texts or (), file, field)
+    is_file = output is not None and not is_special(output)
+    # In a pipe the head of an npy, which has the number of rows, cannot be put right when they are written.
+    given = read_texts(texts or (), file, field, counted=chosen == "npy" and not is_file)
 
     from mrlclient.embedder import Embedder
 
@@ -132,10 +143,25 @@ def embed(
         )
         embedder, asked = Embedder.from_config(config, profile), widths
         chosen = choose_format(output_format, output, widths or embedder.widths)
+    run = Run(
+        embedder,
+        given,
+        skip,
+        Wanted(dimensions=asked, input_type=input_type, task=task),
+        chosen,
+        widths or embedder.widths,
+        watched=_is_watched(output),
+        session=ctx.obj,
+    )
     # The output comes before the request: a path that cannot be written to is told before anything is paid for.
-    with embedder, opened(output) as stream:
-        try:
-            result = embedder.embed(given.texts, dimensions=asked, input_type=input_type, task=task, dtype="float32")
-        except InputError as error:
-            raise given.placed(error) from None
-        write(result, widths or embedder.widths, chosen, stream)
+    with embedder:
+        if output is not None and is_file and chosen in ("jsonl", "npy"):
+            run.into_file(output)
+        else:
+            with opened(output) as stream:
+                run.into_stream(stream)
+
+
+def _is_watched(output: Path | None) -> bool:
+    """Whether a bar on stderr is seen, and disturbs nothing."""
+    return sys.stderr is not None and sys.stderr.isatty() and not (output is None and sys.stdout.isatty())

@@ -13,6 +13,26 @@ from mrlclient.cli._console import console, table
 from mrlclient.cli._options import Debug
 from mrlclient.errors import ConfigurationError
 from mrlclient.models import ModelSpec, catalogue, unknown_provider
+from mrlclient.servers import Cut
+
+#: What a server does with a width, in words.
+_CUTS: dict[Cut, str] = {
+    "honours": "cuts, scales",
+    "slices_without_l2": "cuts, does not scale",
+    "ignores": "ignores it",
+    "pads": "fills up with zeros",
+    "refuses": "refuses it",
+}
+
+_DECLARATION = """\
+[profiles.mine]
+model = "openai-compatible:NAME"   # the name on the server
+server = "ollama"                  # or base_url = "http://HOST:PORT/v1"
+
+[profiles.mine.spec]
+native_dimensions = 1024
+matryoshka = false                 # true where its authors say so\
+"""
 
 
 def models(
@@ -35,7 +55,9 @@ def models(
     if as_json and as_markdown:
         raise ConfigurationError("--json and --markdown exclude each other. Give one of them.")
     specs = _chosen(provider, matryoshka)
-    if as_json:
+    if not specs and not as_json and not as_markdown:
+        _print_servers()
+    elif as_json:
         typer.echo(json.dumps([as_plain(spec) for spec in specs], indent=2, ensure_ascii=False))
     elif as_markdown:
         typer.echo(markdown(specs))
@@ -106,6 +128,19 @@ def _print_table(specs: Iterable[ModelSpec]) -> None:
         "\nMRL: a Matryoshka model, which may be cut. Evaluated from: the narrowest width\n"
         "that its authors evaluated. --json has the limits, spaces, scores and sources."
     )
+
+
+def _print_servers() -> None:
+    """What there is in the place of models, where each server has its own."""
+    typer.echo(
+        "The catalogue has no such model. Servers with OpenAI's API have models of their\n"
+        "own. Of these it is known what they do with a width, unless told otherwise:\n"
+    )
+    shown = table("server", "usual address", "what it does with a width", left=3)
+    for server in catalogue().servers.values():
+        shown.add_row(server.name, _or_dash(server.base_url), _or_dash(server.dimensions and _CUTS[server.dimensions]))
+    console().print(shown)
+    typer.echo(f"\nDeclare the model in mrlclient.toml, and take it with --profile:\n\n{_DECLARATION}")
 
 
 def _server_widths(spec: ModelSpec) -> str:

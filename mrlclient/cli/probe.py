@@ -80,6 +80,7 @@ def probe(
         raise ConfigurationError("--field and --input-type are about your texts. Give them with --file.")
     check_apart(file, write)
     given = None if file is None else read_texts((), file, field)
+    texts = None if given is None else [*given]
 
     from mrlclient.embedder import Embedder
 
@@ -93,12 +94,12 @@ def probe(
 
             check_place(write, embedder.model)
         if not as_json:
-            what = "1,000 docstrings and their summaries" if given is None else f"{len(given.texts):,} texts"
+            what = "1,000 docstrings and their summaries" if texts is None else f"{len(texts):,} texts"
             typer.echo(f"Embedding {what} at full width, once, with\n{embedder.model} ...")
         from mrlclient.evaluate import probe
 
         try:
-            result = probe(embedder, None if given is None else given.texts, widths, input_type=input_type, seed=seed)
+            result = probe(embedder, texts, widths, input_type=input_type, seed=seed)
         except InputError as error:
             raise error if given is None else given.placed(error) from None
     if as_json:
@@ -128,7 +129,7 @@ def _show(result: ProbeResult) -> None:
             percent(each.prefix),
             f"{percent(each.random)} ± {percent(each.random_sd)}",
             f"{percent(each.rotated)} ± {percent(each.rotated_sd)}",
-            f"{min(each.z_random, each.z_rotated):.1f}",
+            f"{min(each.z_random, each.z_rotated):z.1f}",
             "yes" if each.nested else "–",
         ]
         if each.ndcg is not None and each.ndcg_random is not None:
@@ -140,8 +141,8 @@ def _show(result: ProbeResult) -> None:
     typer.echo(f"\n{result.texts:,} texts{left_out}; {result.draws} draws, {result.rotations} rotations.")
     if result.order is not None:
         typer.echo(
-            f"Variance against place, within octaves: z {result.order.trend:+.1f} (-2 or less: sorted by it).\n"
-            f"Correlation of the numbers, against a rotation's: {result.order.correlation:.2f} (near 0: as in PCA)."
+            f"Variance against place, within octaves: z {result.order.trend:+z.1f} (-2 or less: sorted by it).\n"
+            f"Correlation of the numbers, against a rotation's: {result.order.correlation:z.2f} (near 0: as in PCA)."
         )
     typer.echo(f"\nVerdict: {result.verdict}")
     typer.echo(fill(result.reason, 80))

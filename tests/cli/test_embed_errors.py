@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mrlclient.testing.emulator import FAULTS
+from mrlclient.testing.emulator import FAULTS, Fault
 from tests.cli.running import run
 
 
@@ -56,7 +56,10 @@ def test_bad_options(cli, tmp_path, monkeypatch, arguments, says):
         ("a.txt", "canary\n\ncanary\n", "a.txt, line 2 is blank"),
         ("a.txt", "canary\n \t\n", "a.txt, line 2 is blank"),
         ("a.txt", "", "a.txt is empty"),
-        ("a.txt", b"canary\xff", "a.txt is not UTF-8"),
+        ("a.txt", b"canary\r\ncanary\xff\n", "a.txt, line 2 is not UTF-8"),
+        ("a.txt", "canary\n".encode("utf-16"), "a.txt is UTF-16"),
+        ("a.txt", "canary\n".encode("utf-16-le"), "a.txt, line 1 holds a zero byte"),
+        ("a.txt", b"one\rtwo\n" * 2000 + b"canary\xff\n", "a.txt, line 4001 is not UTF-8"),
         ("a.csv", "canary", "a.csv is neither"),
         ("a.jsonl", '{"text": "canary"}\n\n', "a.jsonl, line 2 is blank"),
         ("a.jsonl", '{"text": "canary"}\n{canary\n', "a.jsonl, line 2 is not JSON"),
@@ -165,6 +168,25 @@ def test_what_a_server_refuses(cli, openai, tmp_path):
     cli("embed", "canary", "-m", "openai:text-embedding-3-small", "-o", output).refusal()
     assert output.read_text() == "as before"
     assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize(
+    ("fault", "advice"),
+    [
+        (Fault(status=401, body={"error": {"message": "Wrong key"}}), "Wrong key. Check the key in the environment."),
+        (FAULTS["openai_insufficient_quota"], "You exceeded your current quota. Check the account's credit."),
+        (FAULTS["openai_x_should_retry_false"], "Slow down. Run it again later."),
+    ],
+)
+def test_what_to_do_about_what_a_server_says(cli, openai, fault, advice):
+    openai.faults.append(fault)
+    assert cli("embed", "canary", "-m", "openai:text-embedding-3-small").refusal().endswith(advice)
+
+
+def test_a_server_that_is_not_there(cli, openai, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    line = cli("embed", "canary", "-m", "openai:text-embedding-3-small").refusal()
+    assert line.endswith("Check the network, and the base URL where one is set.")
 
 
 def test_a_path_that_cannot_be_written_costs_nothing(cli, openai):

@@ -72,6 +72,23 @@ def test_filters(cli, form):
     assert "ada-002" not in cli("models", "--provider", "openai", "--matryoshka", *form).text
 
 
+def test_servers_stand_where_the_catalogue_has_no_models(cli, tmp_path, monkeypatch):
+    shown = cli("models", "-p", "openai-compatible").text
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    for server in catalogue().servers.values():
+        (line,) = [line for line in shown.splitlines() if line.split()[:1] == [server.name]]
+        assert server.base_url is None or server.base_url in line
+    # What it says to write is right as it stands.
+    pytest.importorskip("pydantic")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mrlclient.toml").write_text(shown[shown.index("[profiles.mine]") :])
+    assert "mine: openai-compatible:NAME, dimensions 1024" in cli("config", "check").text
+    assert json.loads(cli("models", "-p", "openai-compatible", "--json").out) == []
+    line = cli("embed", "a", "-m", "openai-compatible:x").refusal()
+    assert line.endswith("Declare it in a configuration: 'mrlclient models -p openai-compatible' shows how.")
+
+
 def test_a_provider_by_its_other_name(cli):
     assert cli("models", "--provider", "voyageai").out == cli("models", "--provider", "voyage").out
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mrlclient import EmbeddingResult, Usage, catalogue
-from mrlclient.cli._output import write
+from mrlclient.cli._formats import rows, write_whole
 from tests.cli.running import run_in_bash
 
 posix = pytest.mark.skipif(os.name == "nt", reason="bash, devices and modes")
@@ -80,9 +80,12 @@ def test_modes(cli, tmp_path):
 
 
 def test_a_long_name(cli, tmp_path):
-    output = tmp_path / f"{'n' * 251}.npy"
-    assert cli("embed", "a", "-o", output).status == 0
-    assert list(tmp_path.iterdir()) == [output]
+    # A file of rows needs room in it for .part.json.
+    for name in (f"{'n' * 250}.json", f"{'n' * 241}.npy"):
+        output = tmp_path / name
+        assert cli("embed", "a", "-o", output).status == 0
+        assert output.exists()
+    assert len(list(tmp_path.iterdir())) == 2
     assert "name too long" in cli("embed", "a", "-o", tmp_path / f"{'n' * 300}.npy").refusal().lower()
 
 
@@ -117,9 +120,11 @@ def test_every_float32_is_read_back(form):
     numbers[0, :4] = [1.0, 0.0, -0.0, 1e-45]
     spec = catalogue().models["wordllama:l2-supercat-256"]
     result = EmbeddingResult(numbers, spec, "native", None, None, Usage(None, None))
-    stream = io.StringIO()
-    write(result, [64], form, stream)
-    rows = [json.loads(line) for line in stream.getvalue().splitlines()]
-    found = rows[0]["embeddings"]["64"] if form == "json" else [row["embeddings"]["64"] for row in rows]
+    if form == "json":
+        stream = io.StringIO()
+        write_whole(form, [result], [64], stream)
+        found = json.loads(stream.getvalue())["embeddings"]["64"]
+    else:
+        found = [json.loads(line)["embeddings"]["64"] for line in rows(form, result, [64], 0)]
     assert {type(number) for row in found for number in row} == {float}
     assert np.array_equal(np.array(found).astype(np.float32).view(np.uint32), numbers.view(np.uint32))

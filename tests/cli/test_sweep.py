@@ -7,14 +7,17 @@ import signal
 import subprocess
 import threading
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
+from mrlclient.cli._sweep_tables import show
 from mrlclient.evaluate import Outcome
 from mrlclient.evaluate._front import first_that_failed
 from mrlclient.testing.emulator import Fault
 from tests.cli.running import command, environment
 
+EXAMPLE = Path(__file__).parent.parent / "data" / "outcome.json"
 WORDS = ["whale", "bread", "violin", "train", "solar", "river", "bank", "glass", "stone", "cloud", "garden", "letter"]
 
 
@@ -224,3 +227,19 @@ def test_an_interrupted_sweep_goes_on_from_the_cache(cli, folder, openai):
     assert cli(*arguments).status in (0, 3)
     assert openai.requests
     assert all(map(is_of_queries, openai.requests))
+
+
+def test_nothing_has_no_minus(capsys):
+    """A loss that rounds to nothing is told as nothing."""
+
+    def shrunk(value):
+        if isinstance(value, list):
+            return [shrunk(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        return {key: -1e-9 if key in ("mean", "low", "high") else shrunk(each) for key, each in value.items()}
+
+    show(Outcome.from_dict(shrunk(json.loads(EXAMPLE.read_text()))))
+    shown = capsys.readouterr().out
+    assert shown.count("+0.000 +0.000") > 5
+    assert "-0.000" not in shown
