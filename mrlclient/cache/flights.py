@@ -76,7 +76,8 @@ class Flights:
     """What is under way in this process towards one cache. Threads and event loops share one."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # The collector may close a forgotten flow, which hands over, in the very thread that holds the lock.
+        self._lock = threading.RLock()
         self._under_way: dict[bytes, Flight] = {}
         self._landed = 0
         self._pid = os.getpid()
@@ -119,4 +120,4 @@ class Flights:
     def _leave_to_parent(self) -> None:
         """After a fork the parent's flights are forgotten: they land in its threads, which are not in this process."""
         if self._pid != os.getpid():
-            self._pid, self._lock, self._under_way = os.getpid(), threading.Lock(), {}
+            self._pid, self._lock, self._under_way = os.getpid(), threading.RLock(), {}

@@ -69,7 +69,8 @@ class HTTPTransport:
         self._key = key
         self._provider = provider
         self._timeout = timeout
-        self._lock = threading.Lock()
+        # A signal handler may close it, in the very thread that holds the lock.
+        self._lock = threading.RLock()
         self._pool: DeadlineTransport | None = None
         self._users = 0
         self._loops: dict[object, _LoopPool] = {}
@@ -137,7 +138,7 @@ class HTTPTransport:
     def _leave_to_parent(self) -> None:
         """After a fork the parent's connections are forgotten, unclosed: on a shared one answers would be mixed up."""
         if self._pid != os.getpid():
-            self._pid, self._lock = os.getpid(), threading.Lock()
+            self._pid, self._lock = os.getpid(), threading.RLock()
             self._inherited += [self._pool, self._loops]
             self._pool, self._users, self._loops = None, 0, {}
 
@@ -166,7 +167,7 @@ class HTTPTransport:
             pool = ClosingTransport(str(self._url), _LIMITS)
             for old in [old for old in list(self._loops) if _is_closed(old)]:
                 # A loop that was closed without shutdown_asyncgens: its sockets go with the last reference.
-                del self._loops[old]
+                self._loops.pop(old, None)  # another loop's thread may do the same
             kept = self._loops[loop] = _LoopPool(pool, _keep(weakref.ref(self), loop, pool))
             await anext(kept.keeper)
         kept = self._loops[loop]

@@ -46,6 +46,8 @@ class Provider(ABC):
     model_settings: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, model: str | ModelSpec) -> None:
+        if not isinstance(model, str | ModelSpec):
+            raise ConfigurationError(f"A model is a ModelSpec or a name, not {type(model).__name__}.")
         self.spec = model if isinstance(model, ModelSpec) else self.find_spec(model)
         if catalogue().aliases.get(self.spec.provider, self.spec.provider) != self.name:
             raise ConfigurationError(f"{self.spec.address} is not a model of the provider {self.name!r}.")
@@ -192,7 +194,8 @@ class LocalProvider(Provider):
 
     def __init__(self, model: str | ModelSpec) -> None:
         super().__init__(model)
-        self._lock = threading.Lock()
+        # A signal handler may close it, in the very thread that holds the lock.
+        self._lock = threading.RLock()
         self._pid = os.getpid()
         self._model: Any = None
 
@@ -206,10 +209,7 @@ class LocalProvider(Provider):
 
     def _loaded(self) -> Any:
         """The model, loaded once, by whichever thread needs it first."""
-        if self._pid != os.getpid():
-            # Another thread may have held the lock at the fork, and is not in this process to let go of it.
-            self._pid, self._lock = os.getpid(), threading.Lock()
-        with self._lock:
+        with self._own_lock():
             if self._model is None:
                 problem = ""
                 try:
@@ -236,5 +236,11 @@ class LocalProvider(Provider):
         return await anyio.to_thread.run_sync(self.send, request)
 
     def close(self) -> None:
-        with self._lock:
+        with self._own_lock():
             self._model = None
+
+    def _own_lock(self) -> threading.RLock:
+        if self._pid != os.getpid():
+            # Another thread may have held the lock at the fork, and is not in this process to let go of it.
+            self._pid, self._lock = os.getpid(), threading.RLock()
+        return self._lock

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import pickle
+import threading
 import tracemalloc
 
 import numpy as np
 import pytest
 
 from mrlclient.cache import Entry, MemoryCache
+from mrlclient.cache.flights import Flights
 from mrlclient.errors import ConfigurationError
 from mrlclient.testing.cache_contract import get, make_entry, make_key
 
@@ -118,3 +120,27 @@ def test_wrong_arguments():
 def test_it_is_not_pickled():
     with pytest.raises(TypeError, match="Make one in each process"):
         pickle.dumps(MemoryCache())
+
+
+def test_a_forgotten_call_may_be_collected_while_another_claims():
+    """The collector runs in any thread, also in one that holds the lock of what is under way."""
+    flights = Flights()
+
+    class Forgotten:
+        def __init__(self):
+            self.claim, self.itself = flights.claim([b"first"], 4, 0), self
+
+        def __del__(self):
+            self.claim.release()
+
+    class Collecting(list):
+        def __iter__(self):
+            gc.collect()
+            return super().__iter__()
+
+    Forgotten()
+    claims = []
+    thread = threading.Thread(target=lambda: claims.append(flights.claim(Collecting([b"first"]), 4, 0)), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert [list(claim.flights) for claim in claims] == [[0]]
