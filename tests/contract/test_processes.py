@@ -118,6 +118,18 @@ def test_an_embedder_travels_with_every_setting(keys, tmp_path):
         assert embedder.embed(["a"]).usage.cached_texts == 1
 
 
+def test_lists_that_change_later_change_no_embedder():
+    dimensions, fallback = [128, np.int64(64)], [WordLlama()]
+    embedder = Embedder("wordllama:l2-supercat-256", dimensions=dimensions, fallback=fallback)
+    profile = embedder.to_dict()
+    dimensions.append(999)
+    fallback.append("no model")
+    assert embedder.to_dict() == profile
+    assert profile["dimensions"] == [128, 64]
+    assert again(embedder).widths == [128, 64]
+    assert Embedder("wordllama:l2-supercat-256", dimensions=np.int64(64)).to_dict()["dimensions"] == 64
+
+
 def test_a_declared_model_travels(keys):
     spec = ModelSpec(provider="openai", name="mine", native_dimensions=8, matryoshka=True, prompts={"query": "q: "})
     assert again(Embedder(spec, dimensions=4, on_narrow="allow")).spec == spec
@@ -371,8 +383,26 @@ def test_a_fork_while_a_model_is_loaded():
     thread.start()
     assert loading.wait(10)
     assert in_child(lambda: embedder.embed(["a"])) == 0
+    assert in_child(embedder.close) == 0
     go.set()
     thread.join()
+    embedder.close()
+
+
+def test_a_signal_may_close_what_is_being_loaded():
+    """A handler runs in the middle of whatever its thread does, with the lock that this holds."""
+    embedder = None
+
+    class Interrupted(WordLlama):
+        def load(self):
+            embedder.close()
+            return super().load()
+
+    embedder = Embedder(Interrupted())
+    thread = threading.Thread(target=embedder.embed, args=(["a"],), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 # Signals and exits.
