@@ -15,6 +15,7 @@ import anyio
 import anyio.lowlevel
 import httpx2
 
+from mrlclient._signals import raised_by_handler
 from mrlclient.errors import ConfigurationError, ProviderConnectionError, ProviderError
 from mrlclient.limits import fingerprint_of
 from mrlclient.providers._body import Body, collect
@@ -80,6 +81,7 @@ class HTTPTransport:
 
     def send(self, request: Request, timeout: float | None = None) -> Reply:
         seconds = shorter(self._timeout, timeout)
+        ended: list[Exception] = []
         try:
             pool = self._enter()
             try:
@@ -93,9 +95,9 @@ class HTTPTransport:
                     return body.reply()
             finally:
                 self._leave()
-        except (TimeoutError, httpx2.TimeoutException):
-            pass
-        raise timed_out(self._provider, seconds)
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            ended.append(error)
+        raise raised_by_handler(ended.pop()) or timed_out(self._provider, seconds)
 
     async def asend(self, request: Request, timeout: float | None = None) -> Reply:
         seconds = shorter(self._timeout, timeout)

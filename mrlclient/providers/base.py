@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio.to_thread
 
+from mrlclient._signals import raised_by_handler
 from mrlclient.errors import ConfigurationError, MRLError, ProviderError
 from mrlclient.models import ModelSpec, catalogue, find_model
 from mrlclient.operations import Answer
@@ -211,16 +212,17 @@ class LocalProvider(Provider):
         """The model, loaded once, by whichever thread needs it first."""
         with self._own_lock():
             if self._model is None:
-                problem = ""
+                failures: list[Exception] = []
                 try:
                     self._model = self.load()
                 except MRLError:
                     raise
                 except Exception as error:
+                    failures.append(error)
+                if failures:
                     # While loading there is no text that the error could hold.
-                    problem = f"{type(error).__name__}: {error}"
-                if problem:
-                    raise ConfigurationError(f"{self.spec.address} could not be loaded: {problem}")
+                    problem = f"{self.spec.address} could not be loaded: {type(failures[0]).__name__}: {failures[0]}"
+                    raise raised_by_handler(failures.pop()) or ConfigurationError(problem)
             return self._model
 
     def encode(self, batch: Batch) -> Batch:

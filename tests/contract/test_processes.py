@@ -22,6 +22,7 @@ import pytest
 import voyageai
 
 from mrlclient import (
+    BadRequestError,
     Canary,
     ConfigurationError,
     Embedder,
@@ -31,6 +32,7 @@ from mrlclient import (
     Nomic,
     OpenAI,
     Provider,
+    ProviderTimeoutError,
     Voyage,
     WordLlama,
 )
@@ -433,6 +435,85 @@ async def main():
     await asyncio.to_thread(sys.stdin.readline)
 asyncio.run(main())
 """
+
+
+class SoftTimeLimit(Exception):
+    """What a job queue raises."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarms on this system")
+@pytest.mark.parametrize("kind", [SoftTimeLimit, TimeoutError, ConnectionError])
+@pytest.mark.parametrize("through", ["http", "openai", "voyageai"])
+def test_what_a_signal_handler_raises_is_the_callers(kind, through, keys, emulator):
+    """The limit of a job is no failure of the provider, after which the next one is asked."""
+    providers = {
+        "http": lambda: OpenAI("text-embedding-3-small"),
+        "openai": lambda: OpenAI("text-embedding-3-small", client=openai.OpenAI()),
+        "voyageai": lambda: Voyage(
+            "voyage-4", client=voyageai.Client("test-voyage-key", base_url=emulator.voyage_base_url)
+        ),
+    }
+
+    def handle(number, frame):
+        raise kind("the job took too long")
+
+    emulator.faults.append(Fault(delay=5))
+    provider = providers[through]()
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        embedder = Embedder(provider)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(kind, match="the job took too long") as caught:
+            embedder.embed(["a secret text"])
+        embedder.close()
+        assert caught.value.__context__ is None
+        assert len(emulator.requests) <= 1
+        assert not embedder._engine.documents.main.health._failures
+        frames = [trace.frame for trace in caught.traceback if "canary" in repr(trace.frame.f_locals)]
+        assert not frames
+        gate = embedder._engine.documents.main.gate
+        assert (gate._line.in_flight, len(embedder._engine.documents.main.under_way)) == (0, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarms on this system")
+def test_a_limit_while_a_model_is_loaded_is_the_callers():
+    class SlowToLoad(WordLlama):
+        def load(self):
+            signal.raise_signal(signal.SIGALRM)
+            return super().load()
+
+    def handle(number, frame):
+        raise SoftTimeLimit
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        with Embedder(SlowToLoad()) as embedder, pytest.raises(SoftTimeLimit):
+            embedder.embed(["a"])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarms on this system")
+def test_a_limit_that_was_dealt_with_is_not_raised_again(keys, emulator):
+    def handle(number, frame):
+        raise SoftTimeLimit
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.raise_signal(signal.SIGALRM)
+    except SoftTimeLimit:
+        emulator.faults.append(Fault(status=400))
+        with Embedder(MODEL) as embedder, pytest.raises(BadRequestError):
+            embedder.embed(["a"])
+        emulator.faults.append(Fault(delay=5))
+        slow = OpenAI("text-embedding-3-small", timeout=0.2)
+        with Embedder(slow, max_attempts=1) as embedder, pytest.raises(ProviderTimeoutError):
+            embedder.embed(["a"])
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize(
