@@ -17,6 +17,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from mrlclient._places import AsyncPlace, Place
+from mrlclient._signals import raised_by_handler
 from mrlclient.operations import (
     CacheKeep,
     CacheLook,
@@ -69,6 +70,9 @@ class SyncDriver:
                     outcome = self._perform(operation)
                 except Exception as error:
                     failures.append(error)
+                if failures and (interruption := raised_by_handler(failures[0])) is not None:
+                    failures.clear()
+                    raise interruption
                 # Thrown out here, and kept nowhere: a foreign error may hold a key or a text, and must not become the
                 # context of ours, nor a local of a frame in its traceback.
                 operation = flow.throw(failures.pop()) if failures else flow.send(outcome)

@@ -127,6 +127,7 @@ class Embedder:
         self._arguments = {name: value for name, value in locals().items() if name != "self"}
         wiring.check_choice("on_narrow", on_narrow, get_args(OnNarrow))
         wiring.check_choice("fetch", fetch, get_args(Fetch))
+        wiring.check_choice("truncate_input", truncate_input, (True, False))
         wiring.check_bounds(max_attempts=max_attempts, max_concurrency=max_concurrency, deadline=deadline)
         wiring.check_kinds(endpoints=endpoints, fallback=fallback, limits=limits, canary=canary)
         specs = [wiring.spec_of(each) for each in (model, *endpoints, *fallback)]
@@ -137,8 +138,13 @@ class Embedder:
         self._output = OutputType(dtype, ranges, quantization)
         self._output.check(widths[0])
         wiring.check_codes(self._output, specs, widths, cached=cache is not None, fetch_native=fetch == "native")
-        # The environment of another process may name another default.
-        self._arguments |= {"model": specs[0] if model is None or isinstance(model, str) else model}
+        # The environment of another process may name another default, and lists may change where they came from.
+        self._arguments |= {
+            "model": specs[0] if model is None or isinstance(model, str) else model,
+            "dimensions": list(map(int, dimensions)) if isinstance(dimensions, Sequence) else dimensions and widths[0],
+            "endpoints": tuple(endpoints),
+            "fallback": tuple(fallback),
+        }
         # Only now, so that a width that cannot be had is said before a key is missed.
         limits = Limits() if limits is None else limits
         policy = Policy(RetryPolicy(max_attempts), deadline, max_concurrency, on_narrow)

@@ -131,12 +131,17 @@ class Gate:
 
     def give_back(self, tokens: float) -> None:
         """A reservation was not used: one request and these tokens."""
-        self._give_back(tokens, 1)
+        with self._lock:
+            self._meter.give_back(tokens)
+        if self._shared is not None:
+            self._shared.give_back(tokens)
 
     def settle(self, reserved: float, used: float) -> None:
         """A request took another number of tokens than were reserved for it."""
-        if used != reserved:
-            self._give_back(reserved - used, 0)
+        with self._lock:
+            self._meter.settle(reserved, used)
+        if self._shared is not None:
+            self._shared.settle(reserved, used)
 
     def assume(self, quota: Quota) -> None:
         """What is thought of the limits, for as long as no answer has said anything of them."""
@@ -170,12 +175,6 @@ class Gate:
         """Pays for a retry, and says whether there may be one."""
         with self._lock:
             return self._retries.withdraw()
-
-    def _give_back(self, tokens: float, requests: int) -> None:
-        with self._lock:
-            self._meter.give_back(tokens, requests)
-        if self._shared is not None:
-            self._shared.give_back(tokens, requests)
 
 
 def gate_for(account: tuple[str, ...], limits: Limits) -> Gate:

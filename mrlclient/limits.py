@@ -14,6 +14,9 @@ from mrlclient.errors import ConfigurationError
 #: Addresses that a shared limit can have.
 _SCHEMES = frozenset({"redis", "rediss", "valkey", "valkeys", "unix"})
 
+#: Seconds; Windows counts them in milliseconds, of which 32 bits hold a little more.
+_LONGEST = 4_000_000
+
 #: ASCII digits only, and not so many that a float could overflow.
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _PART = re.compile(rf"({_NUMBER.pattern})(ms|[hms])")
@@ -136,6 +139,19 @@ def _number(value: str | None) -> float | None:
         return None
     text = value.strip()
     return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Refuses what bounds no time, or more of it than every system's locks and sockets can wait for.
+
+    Raises:
+        ConfigurationError: If it does.
+    """
+    if not _is_a(value, int | float) or not 0 < value <= _LONGEST:  # type: ignore[operator]  # it is a number by now
+        raise ConfigurationError(
+            f"{name} must be a positive number of seconds, not {value!r}."
+            + (f" The most are {_LONGEST}." if _is_a(value, int | float) and value > _LONGEST else "")  # type: ignore[operator]
+        )
 
 
 def _is_a(value: object, kind: object) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import resources
@@ -30,6 +31,8 @@ _OPTIONAL_COUNTS = (
     "tokens_per_minute",
     "smallest_evaluated",
 )
+#: Fields that hold a name, or None.
+_OPTIONAL_NAMES = ("space", "score_name", "repository", "revision", "status")
 
 #: As `ModelSpec.tokenizer` has it.
 _TOKENIZER = re.compile(r"tiktoken:cl100k_base|hub:\w[\w.-]*/\w[\w.-]*", re.ASCII)
@@ -124,10 +127,16 @@ class ModelSpec:
         for name in ("matryoshka", "server_cut_is_prefix", "unit_length"):
             if not isinstance(getattr(self, name), bool):
                 raise refuse(f"{name} must be True or False")
-        if isinstance(self.answers_as, str) or not all(isinstance(name, str) for name in self.answers_as):
+        for name in _OPTIONAL_NAMES:
+            if not isinstance(getattr(self, name), str | None):
+                raise refuse(f"{name} must be a name, not {getattr(self, name)!r}")
+        for name in ("checksums", "sources"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise refuse(f"{name} must be a table")
+        if not _are_all(self.answers_as, lambda name: isinstance(name, str)):
             raise refuse(f"answers_as must be names, such as ('model-v2',), not {self.answers_as!r}")
         object.__setattr__(self, "answers_as", tuple(self.answers_as))
-        if isinstance(self.server_dtypes, str) or not set(self.server_dtypes) <= set(get_args(ServerDType)):
+        if not _are_all(self.server_dtypes, get_args(ServerDType).__contains__):
             types = ", ".join(get_args(ServerDType))
             raise refuse(f"server_dtypes must be some of {types}, such as ('int8',), not {self.server_dtypes!r}")
         object.__setattr__(self, "server_dtypes", tuple(self.server_dtypes))
@@ -141,8 +150,8 @@ class ModelSpec:
         if self.default_input_type not in (None, *get_args(InputType)):
             raise refuse(f"default_input_type must be 'query', 'document' or None, not {self.default_input_type!r}")
         price = self.usd_per_million_tokens
-        if price is not None and not price >= 0:
-            raise refuse(f"usd_per_million_tokens must not be negative: {price!r}")
+        if price is not None and not (isinstance(price, int | float) and 0 <= price < math.inf):
+            raise refuse(f"usd_per_million_tokens must be a price, not {price!r}")
         if self.tokenizer is not None and not _TOKENIZER.fullmatch(str(self.tokenizer)):
             raise refuse(f"tokenizer must be 'tiktoken:cl100k_base' or 'hub:owner/name', not {self.tokenizer!r}")
         if self.recipe not in get_args(Recipe):
@@ -151,13 +160,14 @@ class ModelSpec:
         if widths is not None and not self.matryoshka:
             raise refuse("server_dimensions needs matryoshka=True: a model with one width takes no parameter")
         if widths is not None and widths != "any":
-            if not isinstance(widths, Sequence) or not widths or not all(map(self._gives, widths)):
+            if not widths or not _are_all(widths, self._gives):
                 raise refuse(f"server_dimensions must lie in 1 to {self.native_dimensions}, not {widths!r}")
             object.__setattr__(self, "server_dimensions", tuple(sorted(set(widths))))
         if widths is not None and self.recipe == "center_slice_l2":
             raise refuse("center_slice_l2 needs server_dimensions=None: the mean is taken over the full width")
         known = (*get_args(InputType), *get_args(Task))
-        if not isinstance(self.prompts, Mapping) or not set(self.prompts) <= set(known):
+        are_prompts = isinstance(self.prompts, Mapping) and set(self.prompts) <= set(known)
+        if not are_prompts or not all(isinstance(prompt, str) for prompt in self.prompts.values()):
             raise refuse(f"prompts must map some of {', '.join(known)} to what is put before a text")
         object.__setattr__(self, "space", self.space or f"{self.provider}/{self.name}")
         for name in ("prompts", "checksums", "sources"):
@@ -184,6 +194,11 @@ class ModelSpec:
 
 def _rebuild(values: dict[str, Any]) -> ModelSpec:
     return ModelSpec(**values)
+
+
+def _are_all(values: object, condition: Callable[[Any], bool]) -> bool:
+    """Whether `values` is a list of which all are so."""
+    return isinstance(values, Sequence) and not isinstance(values, str | bytes) and all(map(condition, values))
 
 
 def is_width(value: object) -> bool:

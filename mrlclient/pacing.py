@@ -7,7 +7,9 @@ lock.
 from __future__ import annotations
 
 import math
+from collections import deque
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,8 +30,7 @@ _BUDGET, _DEPOSIT = 100.0, 0.5
 class Bucket:
     """A token bucket: it holds a minute's worth, fills evenly, and is taken from in the order of asking.
 
-    A taker is told when its amount is covered, and the amount is gone from then on. So nobody polls, and who comes
-    later is never served before. An amount above the capacity goes when the bucket is full, and leaves a debt.
+    An amount above the capacity goes when the bucket is full, and leaves a debt.
 
     Args:
         per_minute: The limit. None: unknown, so there is none until the server names one. `math.inf`: none, ever.
@@ -42,7 +43,8 @@ class Bucket:
         self._heeds_server = per_minute != math.inf
         self._most = math.inf if per_minute is None else per_minute
         self.limit = self._most
-        # The level is that of a moment, which lies ahead where somebody was told to wait.
+        # Who names now this limit and now that gives what it is raised by once, not each time.
+        self._top = self.limit
         self._level = self.limit
         self._at = -math.inf
 
@@ -79,15 +81,14 @@ class Bucket:
         """
         if not self._heeds_server:
             return 0.0
-        at = max(now, self._at)
         if self.limit < math.inf:
-            self._level = self._level_at(at)
+            self._level = self._level_at(now)
         if window.limit is not None:
             self._change(min(window.limit, self._most))
         if self.limit < math.inf:
-            self._at = at
+            self._at = now
             if window.remaining is not None:
-                self._level = min(self._level, window.remaining + (at - now) * self.limit / _MINUTE)
+                self._level = min(self._level, window.remaining)
         if window.remaining is None:
             return 0.0
         if window.remaining > 0 or window.reset is None or self._is_evenly_filled(window):
@@ -109,9 +110,10 @@ class Bucket:
 
     def _change(self, limit: float) -> None:
         if self.limit == math.inf:
-            self._level = limit
-        elif limit > self.limit:
-            self._level += limit - self.limit
+            self._level = self._top = limit
+        elif limit > self._top:
+            self._level += limit - self._top
+            self._top = limit
         self._level = min(self._level, limit)
         self.limit = limit
 
@@ -123,6 +125,8 @@ class Bucket:
 
 class Meter:
     """The limits of one account: requests and tokens, taken together.
+
+    Who reserves is told when both are covered. So nobody polls, and who comes later is never served before.
 
     Granted requests, and likewise granted tokens, are never more than limit x minutes + limit in any stretch of time,
     but for what was given back, and for a request that is larger than a whole minute's limit.
@@ -136,22 +140,41 @@ class Meter:
         self.requests = Bucket(requests_per_minute)
         self.tokens = Bucket(tokens_per_minute)
         self._paused_until = -math.inf
+        # When those may go who still wait, and their tokens: the buckets do not know of them yet.
+        self._promised: deque[tuple[float, float]] = deque()
 
     def reserve(self, now: float, tokens: float) -> float:
         """Takes one request and its tokens. Returns the seconds to wait before it may be sent."""
+        self._let_go(now)
+        requests, held, last = self.requests, self.tokens, now
+        if self._promised:
+            requests, held = copy(requests), copy(held)
+            for last, amount in self._promised:
+                requests.take(last, 1)
+                held.take(last, amount)
         # A later moment than one bucket asks for is good for it, too.
-        at = max(self.requests.ready_at(max(now, self._paused_until), 1), self.tokens.ready_at(now, tokens))
-        self.requests.take(at, 1)
-        self.tokens.take(at, tokens)
+        at = max(requests.ready_at(max(last, self._paused_until), 1), held.ready_at(last, tokens))
+        self._promised.append((at, tokens))
+        self._let_go(now)
         return at - now
 
-    def give_back(self, tokens: float, requests: float = 1) -> None:
-        """A reservation was not used, or not all of its tokens."""
-        self.requests.give_back(requests)
+    def give_back(self, tokens: float) -> None:
+        """A reservation is not used. Whoever asks from now on does not wait for it."""
+        for place in reversed(range(len(self._promised))):
+            if self._promised[place][1] == tokens:
+                # If it is not the very one, it is as large.
+                del self._promised[place]
+                return
+        self.requests.give_back(1)
         self.tokens.give_back(tokens)
+
+    def settle(self, reserved: float, used: float) -> None:
+        """A request took another number of tokens than were reserved for it."""
+        self.tokens.give_back(reserved - used)
 
     def observe(self, now: float, quota: Quota) -> None:
         """The server's headers."""
+        self._let_go(now)
         empty = max(self.requests.observe(now, quota.requests), self.tokens.observe(now, quota.tokens))
         if empty:
             self.pause(now, empty)
@@ -163,6 +186,13 @@ class Meter:
     def paused(self, now: float) -> float:
         """Seconds that a pause still has; for those who had been told when to go before it began."""
         return max(0.0, self._paused_until - now)
+
+    def _let_go(self, now: float) -> None:
+        """Those whose moment has come are taken from the buckets."""
+        while self._promised and self._promised[0][0] <= now:
+            at, tokens = self._promised.popleft()
+            self.requests.take(at, 1)
+            self.tokens.take(at, tokens)
 
 
 class Concurrency:

@@ -25,7 +25,7 @@ from mrlclient.models import ModelSpec
 from mrlclient.operations import Answer, CountTokens, Flow, Gate, Now, Reserve, Send, Sleep, Speaker, Wait
 from mrlclient.plan import Batch, Plan, Rows
 from mrlclient.retry import Attempts
-from mrlclient.tokens import Load
+from mrlclient.tokens import PROMPT_ALLOWANCE, Load
 
 if TYPE_CHECKING:
     from mrlclient.endpoints import Endpoint
@@ -209,7 +209,8 @@ def _exchange(effort: _Effort, endpoint: Endpoint, batch: Batch, load: Load) -> 
             raise
         ending = "ok"
         if answer.tokens is not None:
-            gate.settle(tokens, answer.tokens)
+            # A server that counts more than there can be would have nobody ask again for years.
+            gate.settle(tokens, min(answer.tokens, int(sum(load)) + len(batch.rows) * PROMPT_ALLOWANCE))
         return answer
     finally:
         gate.leave(ticket, ending)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from mrlclient.dimensions import Dimensions, OnNarrow, check_widths, resolve
 from mrlclient.endpoints import Endpoint, Route
 from mrlclient.errors import ConfigurationError, IncompatibleSpaceError
 from mrlclient.gates import gate_for
-from mrlclient.limits import Limits, Quota, Window
+from mrlclient.limits import Limits, Quota, Window, check_seconds
 from mrlclient.models import ModelSpec, is_width
 from mrlclient.providers.base import Provider
 from mrlclient.result import check_narrow
@@ -119,7 +118,7 @@ def check_space(specs: Sequence[ModelSpec]) -> None:
             )
 
 
-def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, known: tuple[object, ...]) -> None:
     """Refuses what is none of the values that an argument can have."""
     if value not in known:
         *others, last = map(repr, known)
@@ -131,9 +130,7 @@ def check_bounds(*, max_attempts: object, max_concurrency: object, deadline: obj
     for name, value in (("max_attempts", max_attempts), ("max_concurrency", max_concurrency)):
         if not is_width(value):
             raise ConfigurationError(f"{name} must be a positive integer, not {value!r}.")
-    number = isinstance(deadline, int | float) and not isinstance(deadline, bool)
-    if not (number and 0 < deadline < math.inf):  # type: ignore[operator]  # it is a number by now
-        raise ConfigurationError(f"deadline must be a positive number of seconds, not {deadline!r}.")
+    check_seconds("deadline", deadline)
 
 
 def check_kinds(*, endpoints: object, fallback: object, limits: object, canary: object) -> None:

@@ -88,7 +88,8 @@ class Flights:
     """What is under way in this process towards one cache. Threads and event loops share one."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # The collector may close a forgotten flow, which hands over, in the very thread that holds the lock.
+        self._lock = threading.RLock()
         self._under_way: dict[bytes, Flight] = {}
         self._landed = 0
         self._recent: deque[bytes] = deque(maxlen=_RECENT)
@@ -148,4 +149,4 @@ class Flights:
         """After a fork the parent's flights are forgotten: they land in its threads, which are not in this process."""
         if self._pid != os.getpid():
             # The lock first: another thread may see that the rest is done already.
-            self._lock, self._under_way, self._pid = threading.Lock(), {}, os.getpid()
+            self._lock, self._under_way, self._pid = threading.RLock(), {}, os.getpid()

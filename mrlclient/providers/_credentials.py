@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
+
+import httpx2
 
 from mrlclient.errors import ConfigurationError
 
@@ -59,21 +61,20 @@ def check_base_url(base_url: str, *, has_key: bool = True) -> str:
     Raises:
         ConfigurationError: If a key would travel in the clear, or the URL is none or holds credentials.
     """
-    try:
-        parts = urlsplit(base_url)
-        hostname = parts.hostname
-    except ValueError:
-        parts, hostname = urlsplit(""), None
+    url: httpx2.URL | None = None
+    # Read by whoever sends, for others may take another part of it for the host.
+    with suppress(ValueError, TypeError, httpx2.InvalidURL):
+        url = httpx2.URL(base_url)
     if (
-        not hostname
-        or parts.query
-        or parts.fragment
-        or any(c.isspace() for c in base_url)
-        or parts.scheme not in ("http", "https")
+        url is None
+        or url.scheme not in ("http", "https")
+        or not url.host
+        or (url.port or 0) > 65_535
+        or any(c in "?#" or c.isspace() for c in base_url)
     ):
         raise ConfigurationError("base_url is not an http(s) URL, such as 'https://api.openai.com/v1'.")
-    if parts.username is not None or parts.password is not None:
+    if url.userinfo:
         raise ConfigurationError("base_url holds a user name or a password. Pass the key as api_key instead.")
-    if has_key and parts.scheme == "http" and not _LOOPBACK.fullmatch(hostname):
-        raise ConfigurationError(f"A key would travel unencrypted to {hostname}. Use https.")
+    if has_key and url.scheme == "http" and not _LOOPBACK.fullmatch(url.host):
+        raise ConfigurationError(f"A key would travel unencrypted to {url.host}. Use https.")
     return base_url.rstrip("/")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from abc import abstractmethod
@@ -18,7 +17,7 @@ from mrlclient.errors import (
     ModelMismatchError,
     MRLError,
 )
-from mrlclient.limits import Quota, Window, parse_quota
+from mrlclient.limits import Quota, Window, check_seconds, parse_quota
 from mrlclient.models import ModelSpec
 from mrlclient.operations import Answer
 from mrlclient.packing import Packing
@@ -86,11 +85,10 @@ class HostedProvider(Provider):
             max_request_bytes=_MAX_BODY,
             max_answer_bytes=_MAX_BODY,
         )
-        if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
-            raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
+        check_seconds("timeout", timeout)
         if base_url is not None:
             check_base_url(base_url, has_key=(key, api_key_env, self.key_variable) != (None, None, None))
-        if api_key_env is not None and (key is not None or not isinstance(api_key_env, str)):
+        if api_key_env is not None and (key is not None or not (isinstance(api_key_env, str) and api_key_env)):
             raise ConfigurationError("Pass api_key, or api_key_env with the name of an environment variable, not both.")
         given = {"api_key_env": api_key_env, "base_url": base_url, "timeout": timeout, "count_tokens": count_tokens}
         self._settings: dict[str, Any] = given

@@ -15,6 +15,7 @@ import anyio
 import anyio.lowlevel
 import httpx2
 
+from mrlclient._signals import raised_by_handler
 from mrlclient.errors import ConfigurationError, ProviderConnectionError, ProviderError
 from mrlclient.limits import fingerprint_of
 from mrlclient.providers._body import Body, collect
@@ -69,7 +70,8 @@ class HTTPTransport:
         self._key = key
         self._provider = provider
         self._timeout = timeout
-        self._lock = threading.Lock()
+        # A signal handler may close it, in the very thread that holds the lock.
+        self._lock = threading.RLock()
         self._pool: DeadlineTransport | None = None
         self._users = 0
         self._loops: dict[object, _LoopPool] = {}
@@ -79,6 +81,7 @@ class HTTPTransport:
 
     def send(self, request: Request, timeout: float | None = None) -> Reply:
         seconds = shorter(self._timeout, timeout)
+        ended: list[Exception] = []
         try:
             pool = self._enter()
             try:
@@ -92,9 +95,9 @@ class HTTPTransport:
                     return body.reply()
             finally:
                 self._leave()
-        except (TimeoutError, httpx2.TimeoutException):
-            pass
-        raise timed_out(self._provider, seconds)
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            ended.append(error)
+        raise raised_by_handler(ended.pop()) or timed_out(self._provider, seconds)
 
     async def asend(self, request: Request, timeout: float | None = None) -> Reply:
         seconds = shorter(self._timeout, timeout)
@@ -137,7 +140,7 @@ class HTTPTransport:
     def _leave_to_parent(self) -> None:
         """After a fork the parent's connections are forgotten, unclosed: on a shared one answers would be mixed up."""
         if self._pid != os.getpid():
-            self._pid, self._lock = os.getpid(), threading.Lock()
+            self._pid, self._lock = os.getpid(), threading.RLock()
             self._inherited += [self._pool, self._loops]
             self._pool, self._users, self._loops = None, 0, {}
 
@@ -166,7 +169,7 @@ class HTTPTransport:
             pool = ClosingTransport(str(self._url), _LIMITS)
             for old in [old for old in list(self._loops) if _is_closed(old)]:
                 # A loop that was closed without shutdown_asyncgens: its sockets go with the last reference.
-                del self._loops[old]
+                self._loops.pop(old, None)  # another loop's thread may do the same
             kept = self._loops[loop] = _LoopPool(pool, _keep(weakref.ref(self), loop, pool))
             await anext(kept.keeper)
         kept = self._loops[loop]

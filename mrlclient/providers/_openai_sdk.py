@@ -9,6 +9,7 @@ import anyio
 import anyio.to_thread
 import openai
 
+from mrlclient._signals import raised_by_handler
 from mrlclient.errors import ConfigurationError, ProviderConnectionError, ProviderError, ProviderTimeoutError
 from mrlclient.limits import fingerprint_of
 from mrlclient.providers._body import Body, collect
@@ -49,6 +50,7 @@ class OpenAISDKTransport:
             raise ConfigurationError("This client is async. Use the async methods, or pass an openai.OpenAI.")
         seconds = shorter(self._timeout, timeout)
         deadline = Deadline(seconds)
+        ended: list[Exception] = []
         try:
             answer: Any = self._client.post("/embeddings", cast_to=object, **_posted(request, seconds))
             with closing(answer.http_response) as response:
@@ -60,9 +62,9 @@ class OpenAISDKTransport:
                 return body.reply()
         except openai.APIStatusError as error:
             return _reply(error.response)
-        except TimeoutError:
-            pass
-        raise timed_out(self._provider, seconds)
+        except TimeoutError as error:
+            ended.append(error)
+        raise raised_by_handler(ended.pop()) or timed_out(self._provider, seconds)
 
     async def asend(self, request: Request, timeout: float | None = None) -> Reply:
         if isinstance(self._client, openai.OpenAI):

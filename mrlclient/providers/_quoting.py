@@ -53,8 +53,9 @@ def _echoes(line: str, sent: Sequence[str], length: int) -> bool:
     line = line[: 2 * _MAX_QUOTE].casefold()
     said = [" ".join(text.split()) for text in sent]
     # A server may shorten a text, or escape it as JSON or HTML does, so every stretch of its words is looked for.
-    forms = [said, map(json.dumps, said), map(html.escape, said)]
-    haystack = "\n".join(text for form in forms for text in form).casefold()
+    # Most texts are the same in all three, and are searched once: a request may hold megabytes.
+    forms = {form for text in said for form in (text, json.dumps(text)[1:-1], html.escape(text))}
+    haystack = "\n".join(forms).casefold()
     stretches = {line[i : i + length] for i in range(len(line) - length + 1)}
     return any(stretch in haystack for stretch in stretches) or any(
         text.casefold() in line for text in said if _SHORTEST_ECHO <= len(text) < length

@@ -6,6 +6,7 @@ import email.utils
 import math
 import time
 from collections.abc import Mapping
+from datetime import UTC
 
 from mrlclient.errors import (
     AuthenticationError,
@@ -90,7 +91,9 @@ def _number(value: str | None) -> float:
 
 def _date(value: str | None) -> float:
     try:
-        return email.utils.parsedate_to_datetime(value or "").timestamp()
+        date = email.utils.parsedate_to_datetime(value or "")
+        # In HTTP a date is of Greenwich, though one of the forms does not say so (RFC 9110, 5.6.7).
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, OSError):
         # The last two for years that a clock cannot hold.
         return math.nan

@@ -17,6 +17,9 @@ from mrlclient.providers._scan import scan, scan_in_order
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: A larger number of tokens is none: floats, in which prices and rates are reckoned, are not exact beyond.
+_MOST_TOKENS = 1 << 53
+
 #: What base64 is, parsed and cut out.
 _BASE64 = {str, memoryview}
 
@@ -83,7 +86,7 @@ def _answer(
     model = answer.get("model")
     return Answer(
         vectors,
-        tokens if type(tokens) is int and tokens >= 0 else None,
+        tokens if type(tokens) is int and 0 <= tokens <= _MOST_TOKENS else None,
         notes,
         model if isinstance(model, str) and model else None,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio.to_thread
 
+from mrlclient._signals import raised_by_handler
 from mrlclient.errors import ConfigurationError, MRLError, ProviderError
 from mrlclient.models import ModelSpec, catalogue, find_model
 from mrlclient.operations import Answer
@@ -45,6 +46,8 @@ class Provider(ABC):
     model_settings: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, model: str | ModelSpec) -> None:
+        if not isinstance(model, str | ModelSpec):
+            raise ConfigurationError(f"A model is a ModelSpec or a name, not {type(model).__name__}.")
         self.spec = model if isinstance(model, ModelSpec) else self.find_spec(model)
         if catalogue().aliases.get(self.spec.provider, self.spec.provider) != self.name:
             raise ConfigurationError(f"{self.spec.address} is not a model of the provider {self.name!r}.")
@@ -178,7 +181,8 @@ class LocalProvider(Provider):
 
     def __init__(self, model: str | ModelSpec) -> None:
         super().__init__(model)
-        self._lock = threading.Lock()
+        # A signal handler may close it, in the very thread that holds the lock.
+        self._lock = threading.RLock()
         self._pid = os.getpid()
         self._model: Any = None
 
@@ -192,21 +196,19 @@ class LocalProvider(Provider):
 
     def _loaded(self) -> Any:
         """The model, loaded once, by whichever thread needs it first."""
-        if self._pid != os.getpid():
-            # Another thread may have held the lock at the fork, and is not in this process to let go of it.
-            self._pid, self._lock = os.getpid(), threading.Lock()
-        with self._lock:
+        with self._own_lock():
             if self._model is None:
-                problem = ""
+                failures: list[Exception] = []
                 try:
                     self._model = self.load()
                 except MRLError:
                     raise
                 except Exception as error:
+                    failures.append(error)
+                if failures:
                     # While loading there is no text that the error could hold.
-                    problem = f"{type(error).__name__}: {error}"
-                if problem:
-                    raise ConfigurationError(f"{self.spec.address} could not be loaded: {problem}")
+                    problem = f"{self.spec.address} could not be loaded: {type(failures[0]).__name__}: {failures[0]}"
+                    raise raised_by_handler(failures.pop()) or ConfigurationError(problem)
             return self._model
 
     def encode(self, batch: Batch) -> Batch:
@@ -222,5 +224,11 @@ class LocalProvider(Provider):
         return await anyio.to_thread.run_sync(self.send, request)
 
     def close(self) -> None:
-        with self._lock:
+        with self._own_lock():
             self._model = None
+
+    def _own_lock(self) -> threading.RLock:
+        if self._pid != os.getpid():
+            # Another thread may have held the lock at the fork, and is not in this process to let go of it.
+            self._pid, self._lock = os.getpid(), threading.RLock()
+        return self._lock

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from mrlclient.errors import ConfigurationError
 from mrlclient.models import ModelSpec
 from mrlclient.providers._credentials import hidden
 from mrlclient.providers._openai_dialect import OpenAIDialect
@@ -70,6 +71,8 @@ class OpenAI(OpenAIDialect):
             client=client,
             count_tokens=count_tokens,
         )
+        if not isinstance(deployment, str | None):
+            raise ConfigurationError(f"deployment must be a name, not {type(deployment).__name__}.")
         self._served_name = deployment or self.spec.name
         self._settings["deployment"] = deployment
 

@@ -7,12 +7,14 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import tracemalloc
 
 import numpy as np
 import pytest
 
 from mrlclient.cache import Entry, MemoryCache
+from mrlclient.cache.flights import Flights
 from mrlclient.errors import ConfigurationError
 from mrlclient.testing.cache_contract import get, make_entry, make_key
 
@@ -158,3 +160,29 @@ for thread in threads:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_fork_while_others_use_it():
     subprocess.run([sys.executable, "-c", _FORKS], check=True, timeout=60)
+
+
+def test_a_forgotten_call_may_be_collected_while_another_claims():
+    """The collector runs in any thread, also in one that holds the lock of what is under way."""
+    flights = Flights()
+
+    class Forgotten:
+        def __init__(self):
+            self.claim, self.itself = flights.claim([b"first"], 4, 0, None), self
+
+        def __del__(self):
+            self.claim.release()
+
+    class Collecting(list):
+        def __iter__(self):
+            gc.collect()
+            return super().__iter__()
+
+    Forgotten()
+    claims = []
+    thread = threading.Thread(
+        target=lambda: claims.append(flights.claim(Collecting([b"first"]), 4, 0, None)), daemon=True
+    )
+    thread.start()
+    thread.join(10)
+    assert [list(claim.flights) for claim in claims] == [[0]]

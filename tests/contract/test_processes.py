@@ -22,6 +22,7 @@ import pytest
 import voyageai
 
 from mrlclient import (
+    BadRequestError,
     Canary,
     ConfigurationError,
     Embedder,
@@ -31,6 +32,7 @@ from mrlclient import (
     Nomic,
     OpenAI,
     Provider,
+    ProviderTimeoutError,
     Voyage,
     WordLlama,
 )
@@ -116,6 +118,18 @@ def test_an_embedder_travels_with_every_setting(keys, tmp_path):
         assert other._arguments == embedder._arguments | settings
         other.embed(["a"])
         assert embedder.embed(["a"]).usage.cached_texts == 1
+
+
+def test_lists_that_change_later_change_no_embedder():
+    dimensions, fallback = [128, np.int64(64)], [WordLlama()]
+    embedder = Embedder("wordllama:l2-supercat-256", dimensions=dimensions, fallback=fallback)
+    profile = embedder.to_dict()
+    dimensions.append(999)
+    fallback.append("no model")
+    assert embedder.to_dict() == profile
+    assert profile["dimensions"] == [128, 64]
+    assert again(embedder).widths == [128, 64]
+    assert Embedder("wordllama:l2-supercat-256", dimensions=np.int64(64)).to_dict()["dimensions"] == 64
 
 
 def test_a_declared_model_travels(keys):
@@ -371,8 +385,26 @@ def test_a_fork_while_a_model_is_loaded():
     thread.start()
     assert loading.wait(10)
     assert in_child(lambda: embedder.embed(["a"])) == 0
+    assert in_child(embedder.close) == 0
     go.set()
     thread.join()
+    embedder.close()
+
+
+def test_a_signal_may_close_what_is_being_loaded():
+    """A handler runs in the middle of whatever its thread does, with the lock that this holds."""
+    embedder = None
+
+    class Interrupted(WordLlama):
+        def load(self):
+            embedder.close()
+            return super().load()
+
+    embedder = Embedder(Interrupted())
+    thread = threading.Thread(target=embedder.embed, args=(["a"],), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 # Signals and exits.
@@ -403,6 +435,85 @@ async def main():
     await asyncio.to_thread(sys.stdin.readline)
 asyncio.run(main())
 """
+
+
+class SoftTimeLimit(Exception):
+    """What a job queue raises."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarms on this system")
+@pytest.mark.parametrize("kind", [SoftTimeLimit, TimeoutError, ConnectionError])
+@pytest.mark.parametrize("through", ["http", "openai", "voyageai"])
+def test_what_a_signal_handler_raises_is_the_callers(kind, through, keys, emulator):
+    """The limit of a job is no failure of the provider, after which the next one is asked."""
+    providers = {
+        "http": lambda: OpenAI("text-embedding-3-small"),
+        "openai": lambda: OpenAI("text-embedding-3-small", client=openai.OpenAI()),
+        "voyageai": lambda: Voyage(
+            "voyage-4", client=voyageai.Client("test-voyage-key", base_url=emulator.voyage_base_url)
+        ),
+    }
+
+    def handle(number, frame):
+        raise kind("the job took too long")
+
+    emulator.faults.append(Fault(delay=5))
+    provider = providers[through]()
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        embedder = Embedder(provider)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(kind, match="the job took too long") as caught:
+            embedder.embed(["a secret text"])
+        embedder.close()
+        assert caught.value.__context__ is None
+        assert len(emulator.requests) <= 1
+        assert not embedder._engine.documents.main.health._failures
+        frames = [trace.frame for trace in caught.traceback if "canary" in repr(trace.frame.f_locals)]
+        assert not frames
+        gate = embedder._engine.documents.main.gate
+        assert (gate._line.in_flight, len(embedder._engine.documents.main.under_way)) == (0, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarms on this system")
+def test_a_limit_while_a_model_is_loaded_is_the_callers():
+    class SlowToLoad(WordLlama):
+        def load(self):
+            signal.raise_signal(signal.SIGALRM)
+            return super().load()
+
+    def handle(number, frame):
+        raise SoftTimeLimit
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        with Embedder(SlowToLoad()) as embedder, pytest.raises(SoftTimeLimit):
+            embedder.embed(["a"])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarms on this system")
+def test_a_limit_that_was_dealt_with_is_not_raised_again(keys, emulator):
+    def handle(number, frame):
+        raise SoftTimeLimit
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.raise_signal(signal.SIGALRM)
+    except SoftTimeLimit:
+        emulator.faults.append(Fault(status=400))
+        with Embedder(MODEL) as embedder, pytest.raises(BadRequestError):
+            embedder.embed(["a"])
+        emulator.faults.append(Fault(delay=5))
+        slow = OpenAI("text-embedding-3-small", timeout=0.2)
+        with Embedder(slow, max_attempts=1) as embedder, pytest.raises(ProviderTimeoutError):
+            embedder.embed(["a"])
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize(

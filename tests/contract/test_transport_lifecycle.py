@@ -56,6 +56,19 @@ def test_closed_in_the_middle_of_another_threads_request():
         assert server.accepted == 1
 
 
+def test_closed_by_a_signal_while_a_pool_is_taken():
+    transport = transport_to("http://127.0.0.1:1")
+
+    def handle():
+        with transport._lock:
+            transport.close()
+
+    thread = threading.Thread(target=handle, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_closed_in_the_middle_of_another_tasks_request(loop):
     gate, replies = Gate(), []

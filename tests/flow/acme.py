@@ -106,7 +106,7 @@ class ScriptedGate:
         self.meter.give_back(tokens)
 
     def settle(self, reserved, used):
-        self.meter.give_back(reserved - used, 0)
+        self.meter.settle(reserved, used)
 
     def observe(self, quota):
         self.meter.observe(self.driver.clock, quota)

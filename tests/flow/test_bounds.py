@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from concurrent.futures import Future
 
 import numpy as np
@@ -36,6 +37,13 @@ class Server:
             raise copy.copy(failure)
         self.answered += batch.texts
         return answer(batch)
+
+
+class Miscounting(Server):
+    """Says that each request had a quadrillion tokens."""
+
+    def __call__(self, batch):
+        return dataclasses.replace(super().__call__(batch), tokens=10**15)
 
 
 def go(texts, server, gate=None, **options):
@@ -175,6 +183,14 @@ def test_tokens_are_settled_with_what_the_server_counted():
     _, error, driver = go([text], Server(), gate)
     assert error is None
     assert gate.meter.reserve(driver.clock, 5998) == 0.0, "the answer said that it took one"
+
+
+def test_a_server_that_counts_more_tokens_than_there_can_be_stops_nobody():
+    gate = ScriptedGate(tokens=6000)
+    result, error, driver = go(["a text"], Miscounting(), gate)
+    assert error is None
+    assert result.usage.tokens == 10**15
+    assert gate.meter.reserve(driver.clock, 5900) == 0.0
 
 
 def test_what_the_server_says_of_its_limits_is_heeded():

@@ -119,10 +119,21 @@ def test_any_error_body_is_survived(body):
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, None),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:09 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 9.0),
         ({"retry-after": "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"}, None),
+        # The two older forms of a date; the last of them names no zone, and means Greenwich.
+        ({"retry-after": "Wednesday, 21-Oct-15 07:28:09 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 9.0),
+        ({"retry-after": "Wed Oct 21 07:28:09 2015", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 9.0),
     ],
 )
-def test_retry_after(headers, expected):
-    assert retry_after(headers) == expected
+def test_retry_after(headers, expected, monkeypatch):
+    if hasattr(time, "tzset"):
+        monkeypatch.setenv("TZ", "America/New_York")
+        time.tzset()
+    try:
+        assert retry_after(headers) == expected
+    finally:
+        monkeypatch.undo()
+        if hasattr(time, "tzset"):
+            time.tzset()
 
 
 def test_retry_after_a_date():
@@ -142,6 +153,16 @@ def test_retry_after_a_date():
         "https://example.com/v1?key=pw",
         "https://example.com/v1#pw",
         "https://exa mple.com/v1",
+        "https://example.com/v1?",
+        "https://example.com:443443/v1",
+        "https://example.com:port/v1",
+        "https://example.com/v1\x00",
+        "https://example.com/\ud800",
+        "https://\ud800.com/v1",
+        "https://[v1.pw]/",
+        "http://localhost\\@example.com/v1",
+        b"https://example.com",
+        443,
     ],
 )
 def test_base_urls_refused(url):
@@ -161,6 +182,22 @@ def test_without_a_key_nothing_secret_travels():
 )
 def test_base_urls_taken(url):
     assert check_base_url(url) == url.rstrip("/")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, True, "5", float("nan"), float("inf"), 1e10])
+def test_seconds_that_bound_nothing(seconds):
+    with pytest.raises(ConfigurationError, match="timeout must be a positive number of seconds"):
+        OpenAI("text-embedding-3-small", api_key="sk-canary-key", timeout=seconds)
+    with pytest.raises(ConfigurationError, match="deadline must be a positive number of seconds"):
+        Embedder("wordllama:l2-supercat-256", deadline=seconds)
+
+
+def test_what_is_no_model_is_told_of():
+    for model in (5, None, b"text-embedding-3-small"):
+        with pytest.raises(ConfigurationError, match="ModelSpec or a name"):
+            OpenAI(model, api_key="sk-canary-key")
+    with pytest.raises(ConfigurationError, match="deployment must be a name"):
+        OpenAI("text-embedding-3-small", api_key="sk-canary-key", deployment=5)
 
 
 def url_of(provider):
@@ -195,6 +232,9 @@ def test_a_key_of_a_variable_that_is_named(kind, model, monkeypatch):
     assert url_of(kind(model, api_key_env="GATEWAY_KEY")) == url_of(kind(model))
     with pytest.raises(ConfigurationError, match="not both"):
         kind(model, api_key="sk-canary-key", api_key_env="GATEWAY_KEY")
+    # A name that is empty names nothing: the vendor's key is not sent in its place.
+    with pytest.raises(ConfigurationError, match="api_key_env"):
+        kind(model, api_key_env="", base_url="https://gateway.example/v1")
     monkeypatch.setenv("GATEWAY_KEY", "sk canary-key")
     with pytest.raises(MissingCredentialsError) as caught:
         kind(model, api_key_env="GATEWAY_KEY")

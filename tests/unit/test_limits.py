@@ -106,7 +106,7 @@ def test_what_is_given_back_is_all_that_is_had_beyond(schedule, backs):
         now += gap
         amount = min(asked, limit)
         grants.append((now + meter.reserve(now, amount), amount))
-        meter.give_back(min(back, amount), requests=0)
+        meter.settle(amount, amount - min(back, amount))
         given_back += min(back, amount)
         assert overdraft(grants, limit) <= given_back + 1e-6
     assert sum(amount for _, amount in grants) - given_back <= limit + grants[-1][0] * limit / 60 + 1e-6
@@ -120,6 +120,44 @@ def test_a_bucket_in_numbers():
     meter.give_back(5)
     assert meter.reserve(1, 5) == 3
     assert meter.reserve(1_000, 5) == 0
+
+
+def test_whoever_asks_does_not_wait_for_those_who_gave_up():
+    meter = Meter(3, 1_000)
+    assert [meter.reserve(0, 100) for _ in range(30)][-1] == 540
+    for _ in range(27):
+        meter.give_back(100)
+    assert meter.reserve(5, 100) == pytest.approx(15)
+    assert Meter(3, 1_000).reserve(0, 100) == 0
+
+
+@given(schedules, limits, st.floats(1, 5_000))
+def test_as_if_those_who_gave_up_had_never_asked(schedule, requests, tokens):
+    meter, without, now = Meter(requests, tokens), Meter(requests, tokens), 0.0
+    for gap, asked in schedule:
+        now += gap
+        waits = [meter.reserve(now, min(asked, tokens)) for _ in range(3)]
+        for wait in waits:
+            if wait > 0:
+                meter.give_back(min(asked, tokens))
+            else:
+                assert without.reserve(now, min(asked, tokens)) == 0
+        # A look, which leaves no trace either.
+        wait = meter.reserve(now, 1)
+        assert wait == pytest.approx(without.reserve(now, 1), rel=1e-9, abs=1e-9)
+        if wait > 0:
+            meter.give_back(1)
+            without.give_back(1)
+
+
+def test_a_limit_that_comes_and_goes_gives_nothing_away():
+    bucket = Bucket(1_000)
+    for _ in range(10):
+        bucket.take(0, 100)
+    for _ in range(5):
+        bucket.observe(0, Window(100))
+        bucket.observe(0, Window(1_000))
+        assert bucket.ready_at(0, 100) == 6
 
 
 def test_a_request_above_the_limit_goes_alone_when_the_bucket_is_full():

@@ -129,6 +129,18 @@ def test_an_unknown_provider_names_near_misses():
         {"unit_length": "no"},
         {"provider": "open:ai"},
         {"name": 3},
+        {"prompts": {"query": 5}},
+        {"prompts": {"query": None}},
+        {"space": 5},
+        {"revision": 5},
+        {"server_dtypes": 5},
+        {"server_dtypes": [[]]},
+        {"answers_as": 5},
+        {"answers_as": b"embed"},
+        {"checksums": 5},
+        {"sources": [1]},
+        {"usd_per_million_tokens": "0.02"},
+        {"usd_per_million_tokens": float("inf")},
     ],
 )
 def test_a_spec_that_contradicts_itself_is_refused(values):

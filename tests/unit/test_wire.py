@@ -83,7 +83,10 @@ def test_lists_are_told_of_by_name():
     assert "base64" in note
 
 
-@pytest.mark.parametrize("usage", [None, {}, {"total_tokens": -1}, {"total_tokens": True}, {"total_tokens": "3"}, 3])
+@pytest.mark.parametrize(
+    "usage",
+    [None, {}, {"total_tokens": -1}, {"total_tokens": True}, {"total_tokens": "3"}, 3, {"total_tokens": 10**400}],
+)
 def test_tokens_are_unknown_where_the_server_does_not_say(usage):
     assert decode_embeddings(body((0, packed(ROWS[0])), usage=usage), 1, "acme").tokens is None
 
