@@ -89,6 +89,8 @@ Send = Callable[[Call, "NDArray[np.intp] | None"], Flow[None]]
 def cache_fields(plan: Plan, identity: Sequence[str]) -> tuple[str, ...]:
     """Whatever decides a plan's vectors, except the texts and the width.
 
+    The declared full width is among them: under one name, two may stand for two cuts of a server.
+
     Vectors that a server cut are kept with the others of the model only where the catalogue says that its cut equals
     slice + L2.
     """
@@ -98,6 +100,7 @@ def cache_fields(plan: Plan, identity: Sequence[str]) -> tuple[str, ...]:
     return (
         *identity,
         spec.address,
+        str(spec.native_dimensions),
         spec.revision or "",
         role,
         spec.prompts.get(role, ""),

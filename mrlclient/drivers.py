@@ -44,13 +44,7 @@ class _AbandonedError(BaseException):
 
 
 class SyncDriver:
-    """Runs a flow in this thread; a `Gather` of several flows takes threads of its own.
-
-    Args:
-        stop: When to give up.
-        place: A place among the requests of a `Gather`.
-        caller: The thread that waits for this one, as for a chunk of a stream.
-    """
+    """Runs a flow in this thread, which `caller` waits for; a `Gather` of several flows takes threads of its own."""
 
     def __init__(
         self, stop: threading.Event | None = None, place: Place | None = None, caller: int | None = None

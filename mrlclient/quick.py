@@ -9,6 +9,7 @@ import numpy as np
 
 from mrlclient.cached import Caching, First
 from mrlclient.events import log_found
+from mrlclient.keys import Found, Look
 from mrlclient.plan import is_sendable
 from mrlclient.vectors import truncate_dimensions
 
@@ -45,6 +46,7 @@ class QuickLook:
             return First(landed, look)
         row: NDArray[np.float32] = truncate_dimensions(raw, plan.resolution.dimensions, center=plan.spec.is_centered)[0]
         if not row[0] and not row.any():
-            return None
+            # No direction is left of it at this width: as good as not there.
+            return First(landed, Look(look.keys, Found(np.zeros(1, dtype=np.bool_))))
         log_found(plan.spec, 1, 0)
         return row

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mrlclient._frames import discreet
 from mrlclient.cache.address import kind_of
 from mrlclient.cache.base import Cache, CacheStats, Entry, Found
 
@@ -29,6 +30,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOME_OF[name]), name)
 
 
+@discreet
 def open_cache(where: str | Path | Cache) -> Cache:
     """Opens the cache at an address.
 

@@ -8,10 +8,8 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 from mrlclient._paths import make_folders
 from mrlclient.errors import ConfigurationError
@@ -22,6 +20,8 @@ except ImportError:
     from mrlclient.errors import missing_extra
 
     raise missing_extra("apsw, which the cache file needs,", "sqlite") from None
+
+from mrlclient.cache._sqlite_waiting import BUSY_MS, BUSY_SECONDS, transaction, unwaiting
 
 #: "MRLc": what makes an SQLite file one of ours.
 _APPLICATION_ID = 0x4D524C63
@@ -42,8 +42,6 @@ _CHECKPOINT_PAGES = 4_096
 _CHECKPOINT_PART = 32
 #: The part of what all files may take that is left to the log.
 LOG_PART = 16
-_BUSY_SECONDS = 5.0
-_BUSY_MS = int(_BUSY_SECONDS * 1000)
 
 # The vectors themselves stand in flat files (`_sqlite_log`): a row says where, under the number of its key. The number
 # is the row's own, so a look-up searches one tree of small rows. `used` says when the value came to its place.
@@ -150,33 +148,6 @@ def shorten_log(db: apsw.Connection, path: Path, max_bytes: int) -> None:
             db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
-@contextmanager
-def transaction(db: apsw.Connection, kind: Literal["IMMEDIATE", "EXCLUSIVE"] = "IMMEDIATE") -> Iterator[None]:
-    """What is written in it is kept as a whole, or not at all.
-
-    apsw's own keeps the interpreter's lock while it waits for another writer: nothing else of this process would run,
-    be it an event loop, or that very writer. And a write that began as a read could not wait at all.
-    """
-    db.execute(f"BEGIN {kind}")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        with suppress(apsw.Error):  # SQLite may have done so itself, as on a full disk
-            db.execute("ROLLBACK")
-        raise
-
-
-@contextmanager
-def unwaiting(db: apsw.Connection) -> Iterator[None]:
-    """What another process is in the way of fails at once."""
-    db.set_busy_timeout(0)
-    try:
-        yield
-    finally:
-        db.set_busy_timeout(_BUSY_MS)
-
-
 def give_back(db: apsw.Connection) -> None:
     """Returns free pages to the file system, as far as no other process is reading."""
     db.execute("PRAGMA incremental_vacuum").fetchall()
@@ -247,7 +218,7 @@ def _connect(path: Path, max_bytes: int | None) -> tuple[apsw.Connection, bytes]
     try:
         if db.readonly("main"):
             raise ConfigurationError(f"The cache file {path} may not be written. Give a path that may.")
-        db.set_busy_timeout(_BUSY_MS)
+        db.set_busy_timeout(BUSY_MS)
         # A mapped file that another process cuts short would kill this one.
         db.pragma("mmap_size", 0)
         db.pragma("cache_size", -_CACHE_KIB)
@@ -289,7 +260,7 @@ def _create(db: apsw.Connection, path: Path) -> None:
 def _use_log(db: apsw.Connection, path: Path) -> None:
     """Write-ahead logging: readers and a writer do not wait for each other."""
     # SQLite does not wait by itself where several processes change a new file's mode at once.
-    give_up = time.monotonic() + _BUSY_SECONDS
+    give_up = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             mode = db.pragma("journal_mode", "WAL")

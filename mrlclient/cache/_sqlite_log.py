@@ -14,6 +14,7 @@ import apsw
 
 from mrlclient.cache import _sqlite_file, codec
 from mrlclient.cache._segments import OFFSET_BITS, Segments, place
+from mrlclient.cache._sqlite_waiting import transaction
 from mrlclient.keys import Entry
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class ValueLog:
         """One transaction, by one process at a time. Files go after it: what is not kept in the index was not done."""
         self._dropped.clear()
         try:
-            with _sqlite_file.transaction(self._db):
+            with transaction(self._db):
                 before = self._load()
                 yield self._db
                 for number in before.keys() - self._segments.keys():

@@ -24,6 +24,9 @@ def kind_of(where: str) -> Literal["memory", "server", "file"]:
         return "memory"
     if scheme in _SERVERS and colon:
         return "server"
+    if where.partition("//")[0] in _SERVERS:
+        # Taken for a path, it would be a file whose name may hold a password.
+        raise ConfigurationError("The address of a server has a colon before its //, as in redis://HOST.")
     if colon and "://" in where:
         raise ConfigurationError(f"There is no cache at {scheme}:// addresses. Use sqlite:, memory:, redis:, valkey:.")
     return "file"

@@ -24,6 +24,7 @@ try:
     from mrlclient.cache import codec
     from mrlclient.cache._sqlite_log import ValueLog
     from mrlclient.cache._sqlite_reader import Reader, Request, Row
+    from mrlclient.cache._sqlite_waiting import unwaiting
 except ImportError:
     from mrlclient.errors import missing_extra
 
@@ -124,7 +125,7 @@ class SQLiteCache(Cache):
                 self._counts[position] += count
             if self._damaged or len(self._touched) >= _MAX_TOUCHED:
                 # What was found stays found if this fails, and nobody waits for it: that is done with the next write.
-                with suppress(apsw.Error, OSError), _sqlite_file.unwaiting(db):
+                with suppress(apsw.Error, OSError), unwaiting(db):
                     self._write()
                 # A hint, which is given again at the next use: not kept for as long as a disk is full.
                 self._touched.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -242,6 +243,6 @@ def _entries(count: int) -> str:
 
 def _number(value: str, units: dict[str, int], wrong: str) -> float:
     parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?(\w?)", value.strip())
-    if parts is None or parts[2] not in units or not float(parts[1]):
+    if parts is None or parts[2] not in units or not 0 < float(parts[1]) < math.inf:
         raise ConfigurationError(wrong)
     return float(parts[1]) * units[parts[2]]

@@ -110,7 +110,10 @@ class Nomic(LocalProvider):
         if self._folder is None:
             return ("hub", self._onnx_file, self._revision or "")
         # Another file at the same path is another model.
-        stat = (self._folder / self._onnx_file).stat()
+        try:
+            stat = (self._folder / self._onnx_file).stat()
+        except OSError as error:
+            raise ConfigurationError(f"{self._onnx_file} in {str(self._folder)!r}: {error.strerror}.") from None
         return ("folder", self._onnx_file, str(self._folder.resolve()), str(stat.st_size), str(stat.st_mtime_ns))
 
     @property

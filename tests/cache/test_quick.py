@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,18 @@ def test_a_wider_vector_serves_it(embedder, emulator):
     full = emulator_vector(MODEL, "a")[:300]
     np.testing.assert_allclose(row, full / np.linalg.norm(full), atol=1e-3)
     assert len(emulator.requests) == 1
+
+
+def test_a_kept_vector_that_has_no_direction_at_this_width_is_looked_at_once(embedder, emulator, cache):
+    embedder.embed(["a"], dimensions=1536, input_type="query")
+    [entry] = cache.items()
+    vector = entry.vector.copy()
+    vector[:300] = 0
+    cache.clear()
+    cache.set_many([dataclasses.replace(entry, vector=vector)])
+    before = cache.stats().hits
+    assert np.linalg.norm(embedder.embed_query("a")) == pytest.approx(1)
+    assert (cache.stats().hits - before, len(emulator.requests)) == (1, 2)
 
 
 @pytest.mark.parametrize("text", ["", " \n", "a\ud800", None, 7, b"a", ["a"]])

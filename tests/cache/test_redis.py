@@ -300,6 +300,17 @@ def test_wrong_addresses_do_not_show(wrong):
     assert "unix:///path" in str(error)
 
 
+@pytest.mark.parametrize("wrong", ["redis://:{}@host:port/0", "reddis://:{}@host", "redis//:{}@host", "valkeys//{}@h"])
+def test_no_frame_keeps_a_wrong_address(wrong, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError) as caught:
+        open_cache(wrong.format(SECRET))
+    for entry in caught.traceback[1:]:
+        assert SECRET not in repr(entry.frame.f_locals)
+    assert SECRET not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys"])
 def test_addresses(scheme):
     cache = open_cache(f"{scheme}://me:p%2Fw@example.org:7000/2?decode_responses=1")

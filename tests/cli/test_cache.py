@@ -198,6 +198,8 @@ def test_parquet_without_its_package(cli, path, tmp_path, monkeypatch):
         (["export"], "--output"),
         (["prune"], "--max-bytes, --ttl or both"),
         (["prune", "--ttl", "0"], "such as 30d"),
+        (["prune", "--ttl", "9" * 400], "such as 30d"),
+        (["prune", "--max-bytes", "9" * 400], "such as 500M"),
         (["prune", "--ttl", "-3d"], "such as 30d"),
         (["prune", "--ttl", "1w"], "such as 30d"),
         (["prune", "--max-bytes", "1T"], "such as 500M"),

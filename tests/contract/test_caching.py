@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import shutil
 import threading
 import warnings
 
@@ -151,6 +152,14 @@ def test_a_server_cut_that_is_no_prefix_is_kept_apart(make, emulator):
     assert len(emulator.requests) == 3
 
 
+def test_a_narrower_declared_full_width_is_kept_apart(make, emulator):
+    """It is a server's cut in truth, of which nobody says that it is a prefix."""
+    whole = ModelSpec(provider="openai", name=SMALL, native_dimensions=1536, matryoshka=True, server_dimensions="any")
+    make(whole).embed(TEXTS)
+    make(dataclasses.replace(whole, native_dimensions=512)).embed(TEXTS)
+    assert len(emulator.requests) == 2
+
+
 @pytest.mark.parametrize("provider", [lambda: Nomic(model_path=TINY_NOMIC), WordLlama], ids=["nomic", "wordllama"])
 def test_local_models_too(provider, cache):
     with Embedder(provider(), cache=cache) as embedder, Embedder(provider()) as plain:
@@ -161,6 +170,14 @@ def test_local_models_too(provider, cache):
             assert again.usage.cached_texts == 5
         assert first.usage.tokens == 0
     assert cache.stats().entries == 5
+
+
+def test_a_local_model_whose_file_is_gone(tmp_path, cache):
+    shutil.copytree(TINY_NOMIC, tmp_path / "model")
+    with Embedder(Nomic(model_path=tmp_path / "model"), cache=cache) as embedder:
+        shutil.rmtree(tmp_path / "model")
+        with pytest.raises(ConfigurationError, match=r"model\.onnx"):
+            embedder.embed_query("a")
 
 
 def test_nothing_of_a_bad_answer_is_kept(make, emulator, cache):
