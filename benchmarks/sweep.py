@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from mrlclient import Embedder, ModelSpec, l2_normalize
 from mrlclient.evaluate import Outcome, SearchData, sweep
 from mrlclient.evaluate._environment import processor
+from mrlclient.operations import Answer
 from mrlclient.packing import Packing
 from mrlclient.plan import Batch
-from mrlclient.providers.base import LocalProvider, LocalReply
+from mrlclient.providers.base import LocalProvider
 
 
 class Prepared(LocalProvider):
@@ -45,9 +46,9 @@ class Prepared(LocalProvider):
         """The rows."""
         return self._rows
 
-    def compute(self, model: NDArray[np.float32], batch: Batch) -> LocalReply:
+    def compute(self, model: NDArray[np.float32], batch: Batch) -> Answer:
         """The rows of these numbers."""
-        return LocalReply(model[[int(text) for text in batch.texts]], len(batch.texts))
+        return Answer(model[[int(text) for text in batch.texts]], len(batch.texts))
 
 
 def prepared(documents: int, queries: int, width: int, seed: int = 0) -> tuple[NDArray[np.float32], SearchData]:

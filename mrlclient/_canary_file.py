@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrlclient._paths import make_folders
 from mrlclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -140,9 +141,7 @@ def locked(path: Path) -> Iterator[None]:
         ConfigurationError: If the lock, a file beside it, cannot be had.
     """
     try:
-        for folder in reversed(path.parents):
-            with suppress(FileExistsError):
-                folder.mkdir(mode=0o700)
+        make_folders(path)
         handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | _NO_LINK, 0o600)
     except OSError as error:
         raise _unusable(path, error) from error

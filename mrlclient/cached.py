@@ -34,7 +34,8 @@ class Claim(Protocol):
     @property
     def joined(self) -> Mapping[int, Future[NDArray[np.float32] | None]]: ...
     @property
-    def since(self) -> bool: ...
+    def since(self) -> Sequence[int]: ...
+    def is_own(self, position: int) -> bool: ...
     def land(self, position: int, row: NDArray[np.float32]) -> None: ...
     def fail(self, position: int, error: Exception) -> None: ...
     def release(self) -> None: ...
@@ -45,7 +46,15 @@ class Flights(Protocol):
 
     @property
     def landed(self) -> int: ...
-    def claim(self, keys: Sequence[bytes], width: int, landed: int, declined: Collection[object] = ()) -> Claim: ...
+    def claim(
+        self,
+        keys: Sequence[bytes],
+        width: int,
+        landed: int,
+        owner: object,
+        declined: Collection[object] = (),
+        own_only: bool = False,
+    ) -> Claim: ...
 
 
 class First(NamedTuple):
@@ -101,7 +110,7 @@ def cache_fields(plan: Plan, identity: Sequence[str]) -> tuple[str, ...]:
 def through_cache(call: Call, caching: Caching, send: Send) -> Flow[None]:
     """Gets a call's rows, sending only for what neither the cache nor another call has."""
     taker, flights = _Taker(call), caching.flights
-    call.cached, declined = Cached(), set[object]()
+    call.cached, declined, own_only = Cached(), set[object](), False
     landed = flights.landed if caching.first is None else caching.first.landed
     keys, pending = yield from _take(caching, taker, None)
     if keys is None:
@@ -109,37 +118,40 @@ def through_cache(call: Call, caching: Caching, send: Send) -> Flow[None]:
         yield from send(call, None)
         return
     while len(pending):
-        claim = flights.claim([keys[row] for row in pending], taker.width, landed, declined)
+        claim = flights.claim([keys[row] for row in pending], taker.width, landed, call.route, declined, own_only)
         landed = flights.landed
         try:
             led = pending[list(claim.led)]
-            if claim.since and len(led):
-                # Somebody may have got one of them between the look and the claim.
-                _, still = yield from _take(caching, taker, led)
-                missing = set(still.tolist())
-                for position in claim.led:
-                    if int(pending[position]) not in missing:
+            if claim.since:
+                again = pending[list(claim.since)]
+                _, still = yield from _take(caching, taker, again)
+                found = set(again.tolist()) - set(still.tolist())
+                for position in claim.since:
+                    if int(pending[position]) in found:
                         claim.land(position, taker.raw[pending[position]].copy())
-                led = still
+                led = np.array([row for row in led if int(row) not in found], dtype=np.intp)
             if len(led):
                 call.keeper = _Keeper(call.plan, caching, claim, keys, pending)
                 yield from send(call, led)
         finally:
             claim.release()
         positions = list(claim.joined)
-        ended = (yield Join([claim.joined[position] for position in positions])) if positions else []
-        handed_over = []
+        # Whoever leads may have more patience than this call.
+        flying = [claim.joined[position] for position in positions]
+        ended = (yield Join(flying, call.policy.deadline)) if positions else []
+        left = []
         for position, outcome in zip(positions, ended, strict=True):
-            row = int(pending[position])
-            if outcome is None:
-                handed_over.append(row)
-                declined.add(claim.joined[position])
-            elif isinstance(outcome, MRLError):
+            row, failed = int(pending[position]), isinstance(outcome, MRLError)
+            if failed and claim.is_own(position):
                 _fail_as_another(call, row, outcome)
-            else:
-                taker.take_row(row, outcome)
+            elif outcome is not None and not failed and taker.take_row(row, outcome):
                 call.cached.texts += 1
-        pending = np.array(handed_over, dtype=np.intp)
+            else:
+                # Another embedder's failure says nothing of this one, which may have another key, or other endpoints.
+                own_only = own_only or failed
+                declined.add(claim.joined[position])
+                left.append(row)
+        pending = np.array(left, dtype=np.intp)
 
 
 def _fail_as_another(call: Call, row: int, error: MRLError) -> None:
@@ -215,10 +227,10 @@ class _Taker:
         self.call.done[found[usable]] = True
         return usable
 
-    def take_row(self, row: int, vector: NDArray[np.float32]) -> None:
-        """Finishes one row that another call got."""
+    def take_row(self, row: int, vector: NDArray[np.float32]) -> bool:
+        """Finishes one row that another call got. Returns whether it has a direction at this width."""
         self.raw[row] = vector[: self.width]
-        self.take(np.array([row]))
+        return bool(self.take(np.array([row]))[0])
 
 
 @dataclass(slots=True)

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mrlclient._canary_file import Entry, is_time, locked, read, signature, write
+from mrlclient._paths import full_path
 from mrlclient.errors import ConfigurationError, DriftError
 from mrlclient.vectors import l2_normalize, unusable_rows
 
@@ -84,15 +84,11 @@ class Canary:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, every: float = 86_400.0, threshold: float = SAME_MODEL) -> None:
-        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-            raise ConfigurationError(f"path must be the path of a file, not {path!r}.")
         if not _lies_between(every, 0, 1e12):
             raise ConfigurationError(f"every must be a positive number of seconds, not {every!r}.")
         if not _lies_between(threshold, 0, 1):
             raise ConfigurationError(f"threshold must be a cosine between 0 and 1, not {threshold!r}.")
-        given = Path(path).expanduser()
-        # The folders may be links, the file itself may not.
-        self.path = Path(os.path.realpath(given.parent)) / given.name
+        self.path = full_path(path)
         self.every = float(every)
         self.threshold = float(threshold)
         self._seen: tuple[object, dict[tuple[str, ...], Entry]] = (None, {})

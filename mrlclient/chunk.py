@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """Texts of a stream that follow one another, and their embeddings.
+    """Consecutive texts of a stream, and their embeddings.
 
     Attributes:
-        start: The position of its first text in the stream.
+        start: The position of the first text in the stream.
         texts: The texts, as given.
-        result: What `embed` returns for them. The positions in `result.errors` are those of its rows, as `texts` has
-            them; the errors themselves say `index` and "Text 3" by the position in the stream.
+        result: What `embed` returns for them. The keys of `result.errors` are positions in `texts`; the errors
+            themselves count in the whole stream, in `index` and in "Text 3".
     """
 
     start: int
@@ -39,7 +39,7 @@ class Chunk:
 
     @property
     def embeddings(self) -> NDArray[np.float32]:
-        """(n, d) float32, a row for each of `texts`."""
+        """(n, d) float32, one row per text."""
         return self.result.embeddings
 
 
@@ -68,9 +68,9 @@ class Order:
         """Chunks under way at once."""
         return 1 if self.call.plan.packing.serial else self.call.policy.max_concurrency
 
-    def perform(self, job: tuple[int, list[str]], stop: threading.Event) -> Chunk:
-        """Embeds a chunk."""
-        return Chunk(*job, self.engine.perform(self._call_for(*job), SyncDriver(stop)))
+    def perform(self, job: tuple[int, list[str]], stop: threading.Event, caller: int) -> Chunk:
+        """Embeds a chunk, for a thread that waits for it."""
+        return Chunk(*job, self.engine.perform(self._call_for(*job), SyncDriver(stop, caller=caller)))
 
     async def aperform(self, job: tuple[int, list[str]]) -> Chunk:
         """As `perform`, in the running event loop."""

@@ -39,24 +39,24 @@ _UNIT = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexContract:
-    """What the vectors of an index are. Keep it beside the index, and check an embedder before it is used with it.
+    """Describes the vectors of an index. Keep it beside the index, and check embedders against it.
 
     `Embedder.contract` makes one. It is a few kilobytes of JSON and holds neither a key nor a text of yours.
 
     Attributes:
-        space: Vectors may be compared only where this is equal.
+        space: Two vectors can be compared only if this is equal.
         model: The address of the model that embedded the documents.
-        revision: The commit of the model's files; None where it is not known.
+        revision: The commit of the model's files; None if it is not known.
         dimensions: The width of the index.
-        recipe: How the vectors were cut.
-        input_type: The role that the documents were embedded for. Queries then take the other one.
-        document_prompt: What is put before a document here; empty where nothing is, or the provider does it.
-        query_prompt: Likewise before a query.
-        canary: The vectors of a few fixed texts, embedded as the documents were: the first 64 numbers of each, or fewer
-            where the index is narrower, scaled to unit length, as little-endian float32.
+        recipe: How the vectors were truncated.
+        input_type: The input type that the documents were embedded with. Queries then take the other one.
+        document_prompt: What is put before a document here; empty if nothing is, or if the provider does it.
+        query_prompt: The same for a query.
+        canary: The vectors of a few fixed texts, embedded as documents: the first 64 numbers of each, or fewer if the
+            index is narrower, scaled to unit length, as little-endian float32.
 
     Raises:
-        ConfigurationError: If a value cannot be one of a contract.
+        ConfigurationError: If a value is not valid.
     """
 
     space: str
@@ -93,30 +93,29 @@ class IndexContract:
 
     @discreet
     def check(self, embedder: Embedder, *, canary: bool = True) -> None:
-        """Refuses an embedder whose vectors do not belong into the index.
+        """Refuses an embedder whose vectors do not belong in the index.
 
-        Everything that is known of the models comes first, and costs nothing. Then a model of the index's own address
-        embeds the canary's texts, in one request, past every cache; where `query_model` is of that address as well, so
-        does that. Another model of the same space has vectors of its own, so there is nothing to compare.
+        First, what is known of the models is compared, which costs nothing. Then each model with the index's own
+        address embeds the canary's texts, in one request, past every cache: `model`, and `query_model` if it has that
+        address too. Another model of the same space has different vectors, so there is nothing to compare.
 
-        An embedder that is wider than the index is fine where its models may be cut: ask it for
-        `contract.dimensions`.
+        An embedder may be wider than the index if its models may be truncated: ask it for `contract.dimensions`.
 
         Args:
-            embedder: The embedder; its `query_model`, `endpoints` and `fallback` have to belong as well.
-            canary: Whether the canary's texts are embedded. Without it nothing is sent.
+            embedder: The embedder; its `query_model`, `endpoints` and `fallback` must belong as well.
+            canary: Whether to embed the canary's texts. Without it, nothing is sent.
 
         Raises:
-            IncompatibleSpaceError: If its vectors do not belong into the index.
+            IncompatibleSpaceError: If its vectors do not belong in the index.
             ProviderError: If the provider failed or refused.
-            ConfigurationError: If it is no embedder, or closed.
+            ConfigurationError: If it is not an embedder, or closed.
         """
         for endpoint in self._to_compare(embedder, canary):
             self._compare(endpoint, embedder._engine.canary_rows(endpoint, self.dimensions))
 
     @discreet
     async def acheck(self, embedder: Embedder, *, canary: bool = True) -> None:
-        """`check` for the running event loop.
+        """`check` on the running event loop.
 
         Raises:
             MRLError: As `check`.
@@ -131,10 +130,10 @@ class IndexContract:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> IndexContract:
-        """The contract in what `to_dict` gave.
+        """Reads what `to_dict` returned.
 
         Raises:
-            ConfigurationError: If anything of it was not written by `to_dict`.
+            ConfigurationError: If it is not exactly what `to_dict` returns.
         """
         if not isinstance(values, Mapping) or values.get("format") != _FORMAT:
             raise _foreign(f"it has no format {_FORMAT!r}")
@@ -158,10 +157,10 @@ class IndexContract:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> IndexContract:
-        """The contract in what `to_json` gave.
+        """Reads what `to_json` returned.
 
         Raises:
-            ConfigurationError: If anything of it was not written by `to_json`.
+            ConfigurationError: If it is not exactly what `to_json` returns.
         """
         try:
             values = json.loads(text)

@@ -32,13 +32,13 @@ class Threads(Generic[T]):
 
     Args:
         limit: Jobs under way at once.
-        work: Does a job; it is given up where the event is set.
+        work: Does a job, for a thread that waits for it; it is given up where the event is set.
     """
 
-    def __init__(self, limit: int, work: Callable[[Any, threading.Event], T]) -> None:
+    def __init__(self, limit: int, work: Callable[[Any, threading.Event, int], T]) -> None:
         self._limit = limit
         self._work = work
-        self._jobs: queue.SimpleQueue[tuple[int, Context, Any] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[int, Context, Any, int] | None] = queue.SimpleQueue()
         self._landed: queue.SimpleQueue[Landed[T]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._threads = self._under_way = 0
@@ -47,7 +47,7 @@ class Threads(Generic[T]):
     def send(self, number: int, job: Any) -> None:
         """Has a job done, in a copy of the caller's context: a span that is current here is current there."""
         self._under_way += 1
-        self._jobs.put((number, copy_context(), job))
+        self._jobs.put((number, copy_context(), job, threading.get_ident()))
         if self._threads < min(self._limit, self._under_way):
             thread = threading.Thread(target=self._serve, name="mrlclient", daemon=True)
             thread.start()
@@ -71,9 +71,9 @@ class Threads(Generic[T]):
 
     def _serve(self) -> None:
         while (taken := self._jobs.get()) is not None and not self._stop.is_set():
-            number, context, job = taken
+            number, context, job, caller = taken
             if self._failed is None or number < self._failed:
-                outcome = context.run(self._outcome, job)
+                outcome = context.run(self._outcome, job, caller)
                 if isinstance(outcome, BaseException):
                     self._failed = number
                 self._landed.put((number, outcome))
@@ -81,9 +81,9 @@ class Threads(Generic[T]):
             # Not held while there is nothing to do: it has texts.
             del taken, context, job
 
-    def _outcome(self, job: Any) -> T | BaseException:
+    def _outcome(self, job: Any, caller: int) -> T | BaseException:
         try:
-            return self._work(job, self._stop)
+            return self._work(job, self._stop, caller)
         except BaseException as error:
             return error
 
@@ -212,10 +212,10 @@ class Nobody(_Alone[T]):
     """Does a job in the caller's own thread, when its outcome is waited for.
 
     Args:
-        work: Does a job; it is given up where the event is set.
+        work: Does a job, for a thread that waits for it; it is given up where the event is set.
     """
 
-    def __init__(self, work: Callable[[Any, threading.Event], T]) -> None:
+    def __init__(self, work: Callable[[Any, threading.Event, int], T]) -> None:
         super().__init__()
         self._work = work
 
@@ -223,7 +223,7 @@ class Nobody(_Alone[T]):
         """Does the first job."""
         number, job = self._jobs.popleft()
         try:
-            return number, self._work(job, threading.Event())
+            return number, self._work(job, threading.Event(), threading.get_ident())
         except Exception as error:
             return number, error
 

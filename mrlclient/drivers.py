@@ -43,11 +43,20 @@ class _AbandonedError(BaseException):
 
 
 class SyncDriver:
-    """Runs a flow in this thread; a `Gather` of several flows takes threads of its own."""
+    """Runs a flow in this thread; a `Gather` of several flows takes threads of its own.
 
-    def __init__(self, stop: threading.Event | None = None, place: Place | None = None) -> None:
+    Args:
+        stop: When to give up.
+        place: A place among the requests of a `Gather`.
+        caller: The thread that waits for this one, as for a chunk of a stream.
+    """
+
+    def __init__(
+        self, stop: threading.Event | None = None, place: Place | None = None, caller: int | None = None
+    ) -> None:
         self._stop = stop
         self._place = place
+        self._caller = caller
 
     def run(self, flow: Flow[T]) -> T:
         """Runs a flow to its end and returns its result, or raises what it raises."""
@@ -88,10 +97,11 @@ class SyncDriver:
                 return store.look(fields, texts, width, out)
             case CacheKeep(store, entries):
                 return store.keep(entries)
-            case Join(flights):
-                # What this very thread leads cannot land while it waits, as inside an event loop: taken as handed over.
-                wait([flight for flight in flights if getattr(flight, "thread", None) != threading.get_ident()])
-                return [_ended(flight) if flight.done() else None for flight in flights]
+            case Join(flights, timeout):
+                # What a thread leads that waits for this flow cannot land, as inside an event loop: as if handed over.
+                waiting = (threading.get_ident(), self._caller)
+                wait([flight for flight in flights if getattr(flight, "thread", None) not in waiting], timeout)
+                return [_ended(flight) for flight in flights]
             case Wait(future, timeout):
                 wait([future], timeout)
                 return future.done()
@@ -207,9 +217,10 @@ class AsyncDriver:
                 if not store.blocking:
                     return store.keep(entries)
                 return await anyio.to_thread.run_sync(store.keep, entries)
-            case Join(flights):
-                for flight in flights:
-                    await _landing(flight)
+            case Join(flights, timeout):
+                with anyio.move_on_after(timeout):
+                    for flight in flights:
+                        await _landing(flight)
                 return [_ended(flight) for flight in flights]
             case Wait(future, timeout):
                 with anyio.move_on_after(timeout):
@@ -267,8 +278,8 @@ class AsyncDriver:
 
 
 def _ended(flight: Future[Any]) -> Any:
-    """What came of a flight: its row, its error, or None where it was handed over."""
-    return flight.exception() or flight.result()
+    """What came of a flight: its row, its error, or None where it was handed over or is still under way."""
+    return (flight.exception() or flight.result()) if flight.done() else None
 
 
 async def _landing(flight: Future[Any]) -> None:

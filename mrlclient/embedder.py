@@ -51,54 +51,53 @@ Fetch = Literal["requested", "native"]
 
 
 class Embedder:
-    """Embeds texts with one model, at any dimension that the model allows.
+    """Embeds texts with one model, at any width that the model allows.
 
-    Threads and tasks may share one. Use it in `with` or `async with`, or call `close` or `aclose`, to let go of its
-    connections; connections that belong to an event loop are closed with the loop in any case.
+    Threads and tasks may share one. Use it with `with` or `async with`, or call `close` or `aclose`, to release its
+    connections. Connections that belong to an event loop are closed with the loop in any case.
 
     Args:
         model: An address such as `"openai:text-embedding-3-large"`, a declared `ModelSpec`, or a provider such as
-            `OpenAI(...)` with settings of its own, which the embedder closes with itself. By default the address in
-            `MRLCLIENT_MODEL`, else the embedded default `wordllama:l2-supercat-256`, which needs no key and no network.
-        dimensions: The width of the embeddings, or several; the native width by default.
+            `OpenAI(...)` with its own settings, which is closed with the embedder. By default the address in
+            `MRLCLIENT_MODEL`, or else the default model `wordllama:l2-supercat-256`, which needs no key and no network.
+        dimensions: The width of the embeddings, or several widths; by default the model's full width.
         on_narrow: What to do about a width narrower than the model's authors evaluated: `"warn"`
             (`NarrowDimensionsWarning`), `"error"` or `"allow"`.
-        truncate_input: Embed the beginning of an over-long text, where the provider can. By default such a text is an
-            error.
-        cache: Where vectors are kept, so that a text is paid for once: a path or `"sqlite:PATH"`, `"memory:"`,
-            `"redis://HOST"` or `"valkey://HOST"`, or a `Cache`. Off by default. Any narrower width of a kept vector is
-            served from it. A cache that fails is a miss and a `CacheWarning`.
-        fetch: With `"native"` the full width is asked for whatever is wanted, so that the cache has every width of a
-            text from then on. With `"requested"` only what is wanted.
-        query_model: Another model of the same `space` for texts that are embedded as queries: documents with a large
-            model, queries with a small one. `fallback` stands in for it too. By default queries take `model`.
-        endpoints: More of those who may answer, on a par with `model`: each request goes to the one that has the
-            fewest under way.
-        fallback: Who is asked, in this order, where all of those before fail. These and `endpoints` have to be of the
-            space of `model`. One that fails again and again is left out for a while. `result.answered_by` says who
-            answered.
-        limits: How much may be asked of the account in a minute and at once. By default what the server says, else what
-            the catalogue says of the vendor; embedders of one key and model share it.
-        canary: Watches for a model that is changed behind its name: `Canary(path)`. When a check is due, its few texts
-            are embedded before yours. It watches `model` and `query_model`, nobody else.
-        dtype: The type of `result.quantized` where a call names none: `"float16"`, `"int8"`, `"uint8"`, `"binary"` or
-            `"ubinary"`; with `"float32"` there is none. Everything else is float32 in any case, also in frameworks and
-            on the command line.
+        truncate_input: Embed only the beginning of a text that is too long, if the provider can. By default such a text
+            is an error.
+        cache: Where vectors are kept, so that you pay for a text once: a path or `"sqlite:PATH"`, `"memory:"`,
+            `"redis://HOST"` or `"valkey://HOST"`, or a `Cache`. Off by default. A kept vector also serves every
+            narrower width. A cache that fails counts as a miss, and gives a `CacheWarning`.
+        fetch: With `"native"`, the full width is always requested, so that the cache then has every width of a text.
+            With `"requested"`, only the widths you want.
+        query_model: Another model of the same `space` for queries: embed documents with a large model, queries with a
+            small one. `fallback` stands in for it too. By default queries use `model`.
+        endpoints: Others that answer together with `model`: each request goes to the one that has the fewest under way.
+        fallback: Others that are asked, in this order, each after all before it have failed. They and `endpoints` must
+            be of the space of `model`. One that fails again and again is skipped for a while. `result.answered_by` says
+            who answered.
+        limits: The rate limits of the account. By default what the server reports, or else what the catalogue says of
+            the vendor. Embedders with the same key and model share them.
+        canary: Detects that a provider has changed a model behind its name: `Canary(path)`. When a check is due, its
+            few texts are embedded before yours. It watches only `model` and `query_model`.
+        dtype: The type of `result.quantized` if a call names none: `"float16"`, `"int8"`, `"uint8"`, `"binary"` or
+            `"ubinary"`; with `"float32"` there is none. Everything else is always float32, also in frameworks and on
+            the command line.
         ranges: For int8 and uint8: what their codes stand for, from `mrlclient.quantize.calibrate`.
-        quantization: Who makes `dtype` where a call does not say: `"client"`, of the floats that come; or `"server"`.
+        quantization: Who makes the codes if a call does not say: `"client"`, from the floats received; or `"server"`.
             See `embed`.
-        max_attempts: Attempts at one request, the first included. Asking the next of several endpoints is none.
+        max_attempts: Attempts per request, including the first. Asking the next of several endpoints does not count.
         max_concurrency: Requests of one call under way at once.
-        deadline: Seconds that one request may take with all its attempts: its turn, the waits between, the answers.
+        deadline: Seconds that one request may take in all: waiting for its turn, its attempts, and the waits between.
 
     Raises:
-        UnknownProviderError: If nobody offers the provider.
-        UnknownModelError: If the catalogue does not hold the model.
-        NotMatryoshkaError: If the model may not be cut to `dimensions`.
-        DimensionsOutOfRangeError: If `dimensions` is no width of the model, or of another that may answer.
-        IncompatibleSpaceError: If the vectors of those who may answer may not be compared.
+        UnknownProviderError: If there is no such provider.
+        UnknownModelError: If the model is not in the catalogue.
+        NotMatryoshkaError: If the model must not be truncated to `dimensions`.
+        DimensionsOutOfRangeError: If the model, or another that may answer, does not have that width.
+        IncompatibleSpaceError: If the models that may answer are not of one space.
         MissingCredentialsError: If a provider needs a key and there is none.
-        MissingExtraError: If the cache, or what the limits are shared through, needs a package that is not installed.
+        MissingExtraError: If the cache or `Limits(shared=...)` needs a package that is not installed.
         ConfigurationError: If another argument is out of range.
     """
 
@@ -160,17 +159,18 @@ class Embedder:
     @classmethod
     @discreet
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """An embedder out of a profile: plain values, as JSON and TOML have them.
+        """Makes an embedder from a profile: plain values, as in JSON or TOML.
 
         Args:
-            values: `model` is an address; beside it stand settings of its provider, such as `api_key_env`, `base_url`,
-                `timeout` or `model_path`, and `spec`, a table of `ModelSpec` for a model that the catalogue does not
-                hold. The other keys are the arguments of `Embedder`: `limits` and `canary` are tables; `query_model`
-                and the items of `endpoints` and `fallback` are addresses, or tables with the same keys of a model.
+            values: `model` is an address. Beside it are the settings of its provider, such as `api_key_env`,
+                `base_url`, `timeout` or `model_path`, and `spec`, a table of `ModelSpec` for a model that is not in the
+                catalogue. The other keys are the arguments of `Embedder`: `limits` and `canary` are tables;
+                `query_model` and the items of `endpoints` and `fallback` are addresses, or tables with the same keys
+                for a model.
 
         Raises:
-            ConfigurationError: If a key is unknown, or a value wrong; all of them are told.
-            MissingExtraError: If pydantic is not installed, which checks profiles.
+            ConfigurationError: If keys are unknown or values wrong; all of them are reported.
+            MissingExtraError: If pydantic, which checks profiles, is not installed.
             MRLError: As `Embedder`.
         """
         return cls(**arguments_of(values))
@@ -178,34 +178,36 @@ class Embedder:
     @classmethod
     @discreet
     def from_config(cls, path: str | os.PathLike[str] | None = None, profile: str | None = None) -> Self:
-        """An embedder out of a profile of `mrlclient.toml`, or of the table `tool.mrlclient` of `pyproject.toml`.
+        """Makes an embedder from a profile in `mrlclient.toml`, or in the table `tool.mrlclient` of `pyproject.toml`.
 
-        `MRLCLIENT_MODEL` and `MRLCLIENT_DIMENSIONS` take the place of the profile's values. What stands beside a model
-        that is replaced is left out where it belongs to that model, or to its provider and not to the other's.
+        `MRLCLIENT_MODEL` and `MRLCLIENT_DIMENSIONS` replace the profile's values. When the model is replaced, settings
+        that belong to the old model are left out, and so are those of its provider if the new one has another provider.
 
         Args:
-            path: The file. By default the one that `MRLCLIENT_CONFIG` names; else the nearest, from the working folder
-                upwards; else `mrlclient/mrlclient.toml` in the user's configuration folder. Without any file, it is
-                enough that `MRLCLIENT_MODEL` names a model.
-            profile: The profile's name. By default the one that `MRLCLIENT_PROFILE` names; else the file's `default`;
+            path: The file. By default the one in `MRLCLIENT_CONFIG`, or else the nearest from the working folder
+                upwards, or else `mrlclient/mrlclient.toml` in the user's configuration folder. Without a file, a model
+                in `MRLCLIENT_MODEL` is enough.
+            profile: The profile's name. By default the one in `MRLCLIENT_PROFILE`, or else the file's `default`, or
                 else the only one.
 
         Raises:
-            ConfigurationError: If there is no such file or profile; or, if the profile cannot be used, with all that is
-                wrong with the file, and the lines.
-            MissingExtraError: If pydantic is not installed, which checks profiles.
+            ConfigurationError: If there is no such file or profile; or, if the profile cannot be used, with everything
+                that is wrong, and the lines.
+            MissingExtraError: If pydantic, which checks profiles, is not installed.
             MRLError: As `Embedder`.
         """
         return cls(**arguments_of_file(path, profile))
 
     def to_dict(self) -> dict[str, Any]:
-        """The shortest profile that `from_dict` makes an equal embedder of, in this folder or another.
+        """Returns the embedder's settings: the shortest profile from which `from_dict` makes an equal embedder.
 
-        It holds plain values, and never a secret: a key is found again where it was found, in the environment.
+        It holds plain values that are valid in any folder, and never a secret: keys are read from the environment
+        again.
+        again.
 
         Raises:
-            ConfigurationError: If an argument cannot be written down, such as a key that was given in code, a client or
-                a cache that is an object.
+            ConfigurationError: If an argument cannot be written down, such as a key, a client or a cache object passed
+                in code.
         """
         return values_of(self._arguments, signature(Embedder).parameters)
 
@@ -242,50 +244,50 @@ class Embedder:
         quantization: Quantization | None = None,
         on_error: OnError = "raise",
     ) -> EmbeddingResult:
-        """Embeds texts; a text that stands several times is sent once.
+        """Embeds texts. Repeated texts are sent once.
 
         Args:
             texts: Any number of texts, none of them empty or blank.
             dimensions: Another width than the embedder's, or several: one request for the widest serves all of them
                 through `result.at(d)`.
-            input_type: The role of the texts. Where the model tells queries from documents, both sides of a search need
-                theirs. None: what the model assumes by itself; `result.input_type` says what that was.
-            task: Instead of a role, a task that the model knows: `"clustering"` or `"classification"`.
-            dtype: The type of `result.quantized`, which holds the embeddings in fewer bytes beside
-                `result.embeddings`: `"float16"`, `"int8"`, `"uint8"`, `"binary"` or `"ubinary"`. The embedder's by
-                default; with `"float32"` there is none.
-            ranges: For int8 and uint8, what their codes stand for; the embedder's by default. Without any, they are
-                found with these texts, of which 100 different ones are needed then; `result.quantized.ranges` has
-                them, for the calls to come.
-            quantization: Who makes `dtype`: the embedder's choice by default. With `"client"` the floats come, and are
-                made smaller here, whoever the provider is. With `"server"` the codes come, in about a fourth of the
-                bytes or less, and the result holds nothing else. It is refused where `ModelSpec.server_dtypes` does not
-                name the type, at widths that the server does not cut to, and with a cache, which keeps floats. Nobody
-                says which numbers a server's int8 and uint8 stand for: they have a `result.space` of their own.
-            on_error: What to do where the provider has refused some texts, or failed for them for good. With `"raise"`
-                that is an error, whose `partial` holds the others; a failure that is no text's own ends the call at
-                once. With `"return"` the result has all that could be had: `result.errors` names the others, and their
-                rows are NaN. Where nothing could be had, it is an error in any case. A `dtype` but float32 has no NaN,
-                and takes `"raise"` only.
+            input_type: `"query"` or `"document"`. If the model tells them apart, give each side of a search its own.
+                None: the model's default, which `result.input_type` tells.
+            task: Instead of an input type, a task that the model knows: `"clustering"` or `"classification"`.
+            dtype: The type of `result.quantized`, which holds the embeddings in fewer bytes beside `result.embeddings`:
+                `"float16"`, `"int8"`, `"uint8"`, `"binary"` or `"ubinary"`. By default the embedder's; with `"float32"`
+                there is none.
+            ranges: For int8 and uint8, what their codes stand for; by default the embedder's. Without any, they are
+                found from these texts, which must then be at least 100 different ones; pass `result.quantized.ranges`
+                to later calls.
+            quantization: Who makes the codes; by default the embedder's choice. With `"client"`, floats are received
+                and quantised here, with any provider. With `"server"`, codes are received, in about a fourth of the
+                bytes or less, and the result holds nothing else. This is refused if `ModelSpec.server_dtypes` does not
+                name the type, at widths that the server does not offer, and with a cache, which keeps floats. The
+                meaning of a server's int8 and uint8 is not documented, so they have a `result.space` of their own.
+            on_error: What to do if the provider refuses some texts, or fails for them for good. With `"raise"`, the
+                error's `partial` holds the others; a failure that concerns no single text ends the call at once. With
+                `"return"`, the result has every vector there is: `result.errors` names the other texts, and their rows
+                are NaN. If there is no vector at all, it is an error in any case. Only float32 has NaN: with another
+                `dtype`, use `"raise"`.
 
         Returns:
-            The result; `result.embeddings` is (n, d) float32, in the order of `texts`: unit rows, or NaN where
-            `result.errors` says why. No texts give (0, d).
+            The result. `result.embeddings` is (n, d) float32, in the order of `texts`: unit rows, or NaN for the texts
+            in `result.errors`. Without texts, (0, d).
 
         Raises:
             InputError: If a text cannot be embedded; `index` says which.
-            NotMatryoshkaError: If the model may not be cut to `dimensions`.
-            DimensionsOutOfRangeError: If `dimensions` is no width of the model.
-            ProviderError: If the provider failed or refused for good; `index` where that is about one text.
-            DriftError: If the canary says that the model is no longer what it was.
-            ConfigurationError: If the embedder is closed, the model has no such role or task, or `dtype` and `ranges`
-                do not fit each other, the width or the texts.
+            NotMatryoshkaError: If the model must not be truncated to `dimensions`.
+            DimensionsOutOfRangeError: If the model does not have that width.
+            ProviderError: If the provider failed or refused for good; `index` if it concerns one text.
+            DriftError: If the canary finds that the model has changed.
+            ConfigurationError: If the embedder is closed, the model has no such input type or task, or `dtype` and
+                `ranges` do not fit together, or do not fit the width or the texts.
         """
         return self._engine.run(self._plan(texts, dimensions, input_type, task, on_error, dtype, ranges, quantization))
 
     @discreet
     def embed_documents(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """Embeds texts to be searched.
+        """Embeds the texts that you search.
 
         Returns:
             (n, d) float32, C-contiguous, unit rows, in the order of `texts`.
@@ -297,7 +299,7 @@ class Embedder:
 
     @discreet
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Embeds one text to search with.
+        """Embeds a text that you search with.
 
         Returns:
             (d,) float32, unit length.
@@ -327,11 +329,11 @@ class Embedder:
         ordered: bool = True,
         progress: bool | Callable[[int], object] = False,
     ) -> Iterator[Chunk]:
-        """Embeds any number of texts in constant memory: they are read as they are needed, a chunk at a time.
+        """Embeds any number of texts in constant memory, reading them chunk by chunk as needed.
 
-        At most `max_concurrency` requests are under way, and at most twice as many chunks are held; while nobody takes
-        one, nothing more is read. `texts` is advanced in the thread that takes the chunks. A stream that is left early
-        stops when it is collected, or by its `close()`.
+        At most `max_concurrency` requests are under way, and at most twice as many chunks are held; until you take one,
+        nothing more is read. `texts` is advanced in the thread that takes the chunks. If you leave a stream early, it
+        stops when it is collected, or with its `close()`.
 
         Args:
             texts: Any iterable of texts, none of them empty or blank.
@@ -339,25 +341,25 @@ class Embedder:
             input_type: As for `embed`.
             task: As for `embed`.
             dtype: As for `embed`.
-            ranges: As for `embed`; int8 and uint8 that are made here need them.
+            ranges: As for `embed`; int8 and uint8 made here need them.
             quantization: As for `embed`.
-            on_error: As for `embed`, chunk by chunk. With `"raise"` the chunks before the failure come first, then the
-                error, whose `partial` is of its own chunk, and the stream is over. With `"return"` a chunk comes even
-                if each of its texts was refused; a failure that is no text's own, such as a server that is down, ends
-                the stream where it leaves a chunk with nothing.
-            chunk_size: Texts in a chunk; the last may have fewer. A text that stands several times in one is sent once.
-            ordered: Whether chunks come in the order of the texts, or as they are done; so do errors.
-            progress: True for a bar on standard error, which takes the extra `cli`; or a function that is told how many
-                texts are done, after each chunk.
+            on_error: As for `embed`, chunk by chunk. With `"raise"`, you first get the chunks before the failure, then
+                the error, whose `partial` is of its own chunk, and the stream is over. With `"return"`, you get a chunk
+                even if each of its texts was refused; a failure that concerns no single text, such as a server that is
+                down, ends the stream as soon as it leaves a chunk without any vector.
+            chunk_size: Texts per chunk; the last may have fewer. A text repeated within a chunk is sent once.
+            ordered: Whether chunks, and errors, come in the order of the texts, or as they are done.
+            progress: True for a progress bar on standard error (extra `cli`); or a function that is called with the
+                number of texts done after each chunk.
 
         Returns:
-            An iterator over `Chunk`, which tells the position of its first text, the texts and their result. An error
-            that `texts` raises comes unchanged, after the chunks of what was read before.
+            An iterator over `Chunk`, which has the position of its first text, the texts and their result. An error
+            raised by `texts` comes unchanged, after the chunks read before it.
 
         Raises:
-            MRLError: As `embed`; `index` and messages count in the whole stream. Bad arguments are refused at once,
-                the rest comes from the iterator.
-            MissingExtraError: If a bar is wanted and `rich` is not installed.
+            MRLError: As `embed`; `index` and messages count in the whole stream. Wrong arguments are refused at once,
+                everything else is raised by the iterator.
+            MissingExtraError: If you want a progress bar and `rich` is not installed.
         """
         from mrlclient.chunk import order
         from mrlclient.stream import Chunks
@@ -381,7 +383,7 @@ class Embedder:
         quantization: Quantization | None = None,
         on_error: OnError = "raise",
     ) -> EmbeddingResult:
-        """`embed` for the running event loop, asyncio's or trio's: the same arguments and the same result.
+        """`embed` on the running event loop, asyncio or trio: the same arguments and the same result.
 
         Raises:
             MRLError: As `embed`.
@@ -392,7 +394,7 @@ class Embedder:
 
     @discreet
     async def aembed_documents(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """`embed_documents` for the running event loop: (n, d) float32, C-contiguous, unit rows.
+        """`embed_documents` on the running event loop: (n, d) float32, C-contiguous, unit rows.
 
         Raises:
             MRLError: As `embed`.
@@ -401,7 +403,7 @@ class Embedder:
 
     @discreet
     async def aembed_query(self, text: str) -> NDArray[np.float32]:
-        """`embed_query` for the running event loop: (d,) float32, unit length.
+        """`embed_query` on the running event loop: (d,) float32, unit length.
 
         Raises:
             MRLError: As `embed`.
@@ -428,10 +430,11 @@ class Embedder:
         ordered: bool = True,
         progress: bool | Callable[[int], object] = False,
     ) -> AsyncIterator[Chunk]:
-        """`embed_iter` for the running event loop: the same arguments, and the same chunks under `async for`.
+        """`embed_iter` on the running event loop: the same arguments, and the same chunks with `async for`.
 
-        `texts` may be asynchronous too. It is advanced in the task that takes the chunks. A stream that is left early
-        stops when it is collected, or by `await stream.aclose()`; one whose `__anext__` is cancelled is over.
+        `texts` may be an async iterable too. It is advanced in the task that takes the chunks. If you leave a stream
+        early, it stops when it is collected, or with `await stream.aclose()`. A stream whose `__anext__` is cancelled
+        is over.
 
         Raises:
             MRLError: As `embed_iter`.
@@ -447,16 +450,16 @@ class Embedder:
 
     @discreet
     def contract(self, dimensions: int | None = None) -> IndexContract:
-        """What the vectors of an index are that this embedder fills; to be kept beside the index.
+        """Describes the vectors of an index that this embedder fills; keep it beside the index.
 
-        It takes one request, past the cache: a few fixed texts are embedded as documents, so that the model is known
-        again. Whoever opens the index later calls `contract.check(embedder)`.
+        This sends one request, past the cache: a few fixed texts are embedded as documents, so that the model can be
+        recognised. When you open the index later, call `contract.check(embedder)`.
 
         Args:
-            dimensions: The width of the index; the embedder's by default, the widest of several.
+            dimensions: The width of the index; by default the embedder's, the widest of several.
 
         Raises:
-            DimensionsError: If the model may not or cannot be cut to `dimensions`.
+            DimensionsError: If the model must not or cannot be truncated to `dimensions`.
             ProviderError: If the provider failed or refused.
             ConfigurationError: If the embedder is closed.
         """
@@ -467,7 +470,7 @@ class Embedder:
 
     @discreet
     async def acontract(self, dimensions: int | None = None) -> IndexContract:
-        """`contract` for the running event loop.
+        """`contract` on the running event loop.
 
         Raises:
             MRLError: As `contract`.

@@ -3,15 +3,15 @@
 ::
 
     MRLError
-    ├── ConfigurationError            something to put right before anything is sent
-    │   ├── UnknownProviderError      no provider of that name; `suggestions`
-    │   ├── UnknownModelError         not in the catalogue and not declared; `suggestions`
-    │   ├── MissingExtraError         a package is not installed; the message has the pip line
-    │   └── MissingCredentialsError   no key; the message names the variable
-    ├── DimensionsError               the width asked for cannot be had
-    │   ├── NotMatryoshkaError        the model was not trained to be cut
-    │   └── DimensionsOutOfRangeError not an integer of 1 to the native width
-    ├── InputError                    a text cannot be embedded; `index` says which
+    ├── ConfigurationError            a setting is wrong; nothing was sent
+    │   ├── UnknownProviderError      there is no such provider; see `suggestions`
+    │   ├── UnknownModelError         neither in the catalogue nor declared; see `suggestions`
+    │   ├── MissingExtraError         a package is not installed; the message has the pip command
+    │   └── MissingCredentialsError   there is no key; see `variable`
+    ├── DimensionsError               the model cannot give these dimensions
+    │   ├── NotMatryoshkaError        the model must not be truncated
+    │   └── DimensionsOutOfRangeError not an integer from 1 to the native width
+    ├── InputError                    a text cannot be embedded; see `index`
     ├── ProviderError                 the provider did not answer, or refused
     │   ├── AuthenticationError
     │   ├── RateLimitError
@@ -20,17 +20,17 @@
     │   ├── ServerError
     │   ├── ProviderTimeoutError
     │   ├── ProviderConnectionError
-    │   └── ResponseContractError     it answered 200, but the answer cannot be used
+    │   └── ResponseContractError     the answer was 200, but unusable
     │       ├── DimensionsMismatchError
-    │       └── ModelMismatchError    it named another model than the one asked for
+    │       └── ModelMismatchError    another model answered
     ├── DriftError                    the model behind a name has changed; see `Canary`
-    └── IncompatibleSpaceError        vectors of two spaces would meet
+    └── IncompatibleSpaceError        vectors of two spaces would be mixed
 
     NarrowDimensionsWarning           narrower than the model's authors evaluated
-    ClippingWarning                   numbers were outside the ranges of int8, and were set to the nearest end
-    CacheWarning                      the cache failed; the vectors are right, they are just not kept
-    LimiterWarning                    a shared limit could not be kept; the limits hold for each process by itself
-    ServerBehaviorWarning             the server ignored a parameter, and it was put right here
+    ClippingWarning                   numbers were outside the int8 ranges, and were clipped
+    CacheWarning                      the cache failed; the vectors are right, but not kept
+    LimiterWarning                    a shared limit failed; each process keeps to the limits on its own
+    ServerBehaviorWarning             the server ignored a parameter, and the result was corrected here
 
 No message, attribute or pickle of these holds a key or a text. All of them pickle with their attributes.
 """
@@ -51,19 +51,19 @@ class MRLError(Exception):
     """Base of every error that mrlclient raises.
 
     Attributes:
-        partial: What the call had got when it failed, where that was anything: `partial.errors` names the texts that
-            are missing, and their rows are NaN. None where there is nothing.
+        partial: The result of the call so far, if it has any: `partial.errors` names the missing texts, and their rows
+            are NaN. Otherwise None.
     """
 
     partial: EmbeddingResult | None = None
 
 
 class ConfigurationError(MRLError):
-    """Something in the configuration has to be put right; nothing was sent."""
+    """A setting is wrong. Nothing was sent."""
 
 
 class _NearMissError(ConfigurationError):
-    """A name that is not known, with the known names that look like it."""
+    """An unknown name, with the known names that look like it."""
 
     def __init__(self, message: str, *, suggestions: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -71,15 +71,15 @@ class _NearMissError(ConfigurationError):
 
 
 class UnknownProviderError(_NearMissError):
-    """There is no provider of that name. `suggestions` holds the near misses."""
+    """There is no provider of that name. `suggestions` holds similar names."""
 
 
 class UnknownModelError(_NearMissError):
-    """The model is neither in the catalogue nor declared by a `ModelSpec`. `suggestions` holds the near misses."""
+    """The model is neither in the catalogue nor declared by a `ModelSpec`. `suggestions` holds similar names."""
 
 
 class MissingExtraError(ConfigurationError):
-    """A package that this needs is not installed. The message ends with the pip line; `extra` is the extra's name."""
+    """A package that is needed is not installed. The message ends with the pip command; `extra` is the extra's name."""
 
     def __init__(self, message: str, *, extra: str | None = None) -> None:
         super().__init__(message)
@@ -100,11 +100,11 @@ class MissingCredentialsError(ConfigurationError):
 
 
 class DimensionsError(MRLError):
-    """The width asked for cannot be had from this model.
+    """The model cannot give these dimensions.
 
     Attributes:
         model: The model's address, `provider:name`.
-        dimensions: What was asked for.
+        dimensions: The requested width.
         native_dimensions: The model's full width.
     """
 
@@ -123,18 +123,18 @@ class DimensionsError(MRLError):
 
 
 class NotMatryoshkaError(DimensionsError):
-    """The model was not trained so that a prefix of its vectors is an embedding. It is not cut."""
+    """The model was not trained as a Matryoshka model, so its vectors must not be truncated."""
 
 
 class DimensionsOutOfRangeError(DimensionsError):
-    """The width is not an integer between 1 and the native width, or the authors' smallest where that is enforced."""
+    """The width is not an integer from 1 to the native width, or `on_narrow="error"` refuses it."""
 
 
 class InputError(MRLError):
     """A text cannot be embedded.
 
     Attributes:
-        index: The text's position in the list that was given, or None where the list itself is at fault.
+        index: The text's position in your list, or None if the list itself is wrong.
     """
 
     def __init__(self, message: str, *, index: int | None = None) -> None:
@@ -147,14 +147,14 @@ class ProviderError(MRLError):
 
     Attributes:
         provider: The provider's name, such as `"openai"`.
-        status: The HTTP status, where there was one.
-        code: The provider's own error code, where it gave one.
+        status: The HTTP status, if there was one.
+        code: The provider's own error code, if it gave one.
         request_id: The provider's id of the request, to quote to its support.
         retryable: Whether the same request may succeed later.
-        retry_after: Seconds that the server asked to wait, where it did.
-        scope: What was refused: `"request"` as a whole; `"size"`, so that smaller requests may succeed; or `"text"`,
-            where one of its texts may be to blame.
-        index: The position in the caller's list of the one text that it is about; None where it is about more.
+        retry_after: Seconds that the server asked to wait, if it did.
+        scope: What was refused: `"request"`, the request as a whole; `"size"`, so that smaller requests may succeed; or
+            `"text"`, one of its texts may be to blame.
+        index: The position in your list of the text that it concerns; None if it concerns several.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class AuthenticationError(ProviderError):
 
 
 class RateLimitError(ProviderError):
-    """Too many requests or tokens: the server said so (429), or `Limits` have no room before the deadline."""
+    """Too many requests or tokens: the server answered 429, or the limits leave no room before the deadline."""
 
 
 class QuotaError(RateLimitError):
@@ -202,7 +202,7 @@ class ServerError(ProviderError):
 
 
 class ProviderTimeoutError(ProviderError):
-    """The provider did not answer within the time allowed, or the deadline passed before it could be asked."""
+    """The provider did not answer in time, or the deadline passed before it could be asked."""
 
 
 class ProviderConnectionError(ProviderError):
@@ -210,24 +210,24 @@ class ProviderConnectionError(ProviderError):
 
 
 class ResponseContractError(ProviderError):
-    """The provider answered 200, but not with one usable vector for each text. Nothing unusable of it is used."""
+    """The provider answered 200, but not with one usable vector for each text. No unusable vector was used."""
 
 
 class DimensionsMismatchError(ResponseContractError):
-    """The vectors that came back have another width than the one asked for, and cannot be put right by a cut."""
+    """The vectors do not have the requested width, and truncation cannot correct them."""
 
 
 class ModelMismatchError(ResponseContractError):
-    """The answer names another model than the one asked for. It is not used: its vectors may be of another space."""
+    """The answer names another model than the requested one. It was not used: its vectors may be of another space."""
 
 
 class DriftError(MRLError):
-    """The model behind a name has changed: a canary's texts no longer give the vectors that they gave.
+    """The model behind a name has changed: a canary's texts no longer give the recorded vectors.
 
     Attributes:
         model: The model's address, `provider:name`.
-        cosine: The worst cosine of the texts' vectors with what they were.
-        recorded_at: When those were recorded, in seconds since 1970.
+        cosine: The worst cosine between new and recorded vectors.
+        recorded_at: When the vectors were recorded, in seconds since 1970.
         checked_at: When the model was last seen unchanged, in seconds since 1970.
         identity: What was checked: origin, address, revision, prompt, recipe.
     """
@@ -251,9 +251,9 @@ class DriftError(MRLError):
 
 
 class IncompatibleSpaceError(MRLError):
-    """Vectors that may not be compared would meet: of models of two spaces, or an index's and another model's.
+    """Incompatible vectors would be mixed: of models of two spaces, or of an index and another model.
 
-    Nothing was sent but a canary's texts, where an index's contract was checked.
+    Nothing was sent, except a canary's texts when an index's contract was checked.
     """
 
 
@@ -262,11 +262,11 @@ class NarrowDimensionsWarning(UserWarning):
 
 
 class ClippingWarning(UserWarning):
-    """Numbers were outside the ranges that they were quantised with, and were set to the nearest end."""
+    """Numbers were outside the ranges for quantisation, and were clipped."""
 
 
 class ServerBehaviorWarning(UserWarning):
-    """The server ignored a request parameter; the answer was put right here and is correct."""
+    """The server ignored a request parameter. The result was corrected here, and is right."""
 
 
 class CacheWarning(UserWarning):
@@ -274,4 +274,4 @@ class CacheWarning(UserWarning):
 
 
 class LimiterWarning(UserWarning):
-    """The server of a shared limit failed. Until it is back, each process keeps to the limits by itself."""
+    """The server of a shared limit failed. Until it is back, each process keeps to the limits on its own."""

@@ -5,15 +5,15 @@ application decides what becomes of it: the library adds no handler and sets no 
 
 Each record carries its values as attributes too, for formatters that write JSON:
 
-| Attribute | Of | What it is |
+| Attribute | Of | Meaning |
 | --- | --- | --- |
 | `mrl_event` | every record | `sent`, `answered`, `found`, `kept`, `retry`, `endpoint_out`, `endpoint_back` |
 | `mrl_model` | every record | the model's address |
-| `mrl_texts` | `sent`, `answered`, `found`, `kept` | how many texts: sent, answered, found in the cache, given to it |
-| `mrl_missing` | `found` | how many texts it has not |
+| `mrl_texts` | `sent`, `answered`, `found`, `kept` | texts sent, answered, found in the cache, or stored in it |
+| `mrl_missing` | `found` | texts not found in the cache |
 | `mrl_tokens` | `answered` | tokens counted, or None |
-| `mrl_attempt` | `sent`, `retry` | which attempt it is, from 1; the one to come for `retry` |
-| `mrl_wait` | `retry`, `endpoint_out` | seconds |
+| `mrl_attempt` | `sent`, `retry` | the number of the attempt, from 1; for `retry`, of the next one |
+| `mrl_wait` | `retry`, `endpoint_out` | seconds to the next attempt, or until the endpoint is asked again |
 | `mrl_error` | `retry`, `endpoint_out` | the class of the error |
 | `mrl_status` | `retry`, `endpoint_out` | its HTTP status, or None |
 | `mrl_endpoint` | `endpoint_out`, `endpoint_back` | the endpoint's name |

@@ -23,19 +23,19 @@ _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much an embedder may ask of its account.
+    """Rate limits of an embedder's account.
 
-    Embedders of one process that use the same model with the same key share what they may ask for, and the stricter
-    of their values counts. What a server's headers say makes it stricter, never looser.
+    Embedders of one process with the same model and key share them, and the stricter value counts. What a server
+    reports makes them stricter, never looser.
 
     Args:
-        requests_per_minute: Requests in a minute. None: what the catalogue or the server says. `math.inf`: no limit,
+        requests_per_minute: Requests per minute. None: what the catalogue or the server says. `math.inf`: no limit,
             whatever the server says.
-        tokens_per_minute: Likewise tokens.
-        max_in_flight: Requests under way at once at most. There are fewer for a while after a server was overloaded.
-        shared: `"redis://HOST"` or `"valkey://HOST"`, with every form that a cache on a server takes: processes and
-            machines that name the same server share the limits per minute. Give all of them the same limits. A repr
-            does not show it, for it may hold a password; a pickle has to hold it.
+        tokens_per_minute: Tokens per minute, likewise.
+        max_in_flight: The most requests under way at once. After a server was overloaded, there are fewer for a while.
+        shared: `"redis://HOST"` or `"valkey://HOST"`, or any other address of a cache on a server. Processes and
+            machines that name the same server share the limits per minute; give all of them the same limits. The
+            address may hold a password, so a repr does not show it; a pickle contains it.
 
     Raises:
         ConfigurationError: If a value is out of range.

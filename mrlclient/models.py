@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -30,43 +31,48 @@ _OPTIONAL_COUNTS = (
     "smallest_evaluated",
 )
 
+#: As `ModelSpec.tokenizer` has it.
+_TOKENIZER = re.compile(r"tiktoken:cl100k_base|hub:\w[\w.-]*/\w[\w.-]*", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A model: its widths, how it may be cut, and its limits.
+    """A model: its widths, how it is truncated, and its limits.
 
-    Declare one to use a model that the catalogue does not hold. Nothing is guessed from a name: a model is cut only
-    where `matryoshka` says that it was trained for it.
+    Declare one to use a model that is not in the catalogue. Nothing is guessed from a name: a model is truncated only
+    if `matryoshka` says that it was trained for it.
 
     Attributes:
-        provider: Who computes, such as `"openai"`.
+        provider: The provider's name, such as `"openai"`.
         name: The name sent to the provider.
         native_dimensions: The full width.
         matryoshka: Whether a prefix of a vector is itself an embedding.
-        space: Vectors may be compared only where this is equal. By default `provider/name`.
-        server_dimensions: Widths that the provider's dimension parameter takes: `"any"` for 1 to native, or a tuple.
-            None: the parameter is never sent, the full width is asked for and cut here.
-        server_cut_is_prefix: Whether the server's own cut equals slice + L2, so that a cache may keep vectors of all
+        space: Two vectors can be compared only if this is equal. By default `provider/name`.
+        server_dimensions: Widths that the provider's dimension parameter accepts: `"any"` for 1 to native, or a tuple.
+            None: the parameter is never sent; the full width is requested and truncated here.
+        server_cut_is_prefix: Whether vectors truncated by the server equal slice + L2, so that a cache may keep all
             widths together.
-        server_dtypes: Types that the provider sends beside float32, at the widths of `server_dimensions`: some of
+        server_dtypes: Types that the provider can send besides float32, at the widths of `server_dimensions`: some of
             `"int8"`, `"uint8"`, `"binary"` and `"ubinary"`, the latter two as `mrlclient.quantize` makes them.
-        smallest_evaluated: The narrowest width that the authors evaluated; narrower ones warn.
+        smallest_evaluated: The narrowest width that the authors evaluated; narrower ones give a warning.
         scores: Published (dimensions, score) pairs of the measure `score_name`.
-        recipe: How a full vector is cut. `"center_slice_l2"` removes the mean over the full width first.
-        unit_length: Whether the provider's own vectors are unit length: another length is then a sign of damage.
+        recipe: How a full vector is truncated. `"center_slice_l2"` subtracts the mean over the full width first.
+        unit_length: Whether the provider's own vectors have unit length, so that any other length is a sign of damage.
         prompts: What is put before each text here, by input type or task.
-        default_input_type: What the model assumes when no input type is given.
+        default_input_type: The input type that the model assumes if none is given.
         max_inputs: Texts in one request.
         max_input_tokens: Tokens in one text.
-        max_request_tokens: Tokens in one request, summed.
-        requests_per_minute: Requests in a minute that the provider allows a new paying account.
-        tokens_per_minute: Likewise tokens.
+        max_request_tokens: Tokens in one request, in all.
+        requests_per_minute: Requests per minute that the provider allows a new paying account.
+        tokens_per_minute: Tokens per minute, likewise.
         usd_per_million_tokens: List price in USD.
-        answers_as: Other names that the provider's answers have for this model.
+        answers_as: Other names that answers may give this model.
         repository: Where a local model's files are on the hub.
         revision: The commit of those files.
         checksums: SHA-256 of those files, by path.
-        status: The provider's word on it: `"active"`, `"legacy"` or `"unlisted"`.
+        tokenizer: What counts a hosted model's tokens locally, if its file is on this disk already:
+            `"tiktoken:cl100k_base"`, or `"hub:owner/name"` for the `tokenizer.json` of a repository of the hub.
+        status: The provider's status for it: `"active"`, `"legacy"` or `"unlisted"`.
         sources: For a catalogue row, the source and date of each value.
 
     Raises:
@@ -98,6 +104,7 @@ class ModelSpec:
     repository: str | None = None
     revision: str | None = None
     checksums: Mapping[str, str] = field(default_factory=dict, hash=False)
+    tokenizer: str | None = None
     status: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -136,6 +143,8 @@ class ModelSpec:
         price = self.usd_per_million_tokens
         if price is not None and not price >= 0:
             raise refuse(f"usd_per_million_tokens must not be negative: {price!r}")
+        if self.tokenizer is not None and not _TOKENIZER.fullmatch(str(self.tokenizer)):
+            raise refuse(f"tokenizer must be 'tiktoken:cl100k_base' or 'hub:owner/name', not {self.tokenizer!r}")
         if self.recipe not in get_args(Recipe):
             raise refuse(f"recipe must be one of {', '.join(get_args(Recipe))}, not {self.recipe!r}")
         widths = self.server_dimensions
@@ -164,7 +173,7 @@ class ModelSpec:
 
     @property
     def is_centered(self) -> bool:
-        """Whether the mean over the full width has to be removed before a cut."""
+        """Whether the mean over the full width must be subtracted before truncation."""
         return self.recipe == "center_slice_l2"
 
     @property

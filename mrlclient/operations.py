@@ -125,12 +125,14 @@ class CacheKeep:
 
 @dataclass(slots=True)
 class Join:
-    """Wait for rows that other calls are getting.
+    """Wait for rows that other calls are getting, `timeout` seconds at most.
 
-    The outcome is a list: for each a row, the error that it ended with, or None where it was handed over.
+    The outcome is a list: for each a row, the error that it ended with, or None where it was handed over, or is not
+    there by then.
     """
 
     flights: Sequence[Future[NDArray[np.float32] | None]] = field(repr=False)
+    timeout: float
 
 
 @dataclass(slots=True)

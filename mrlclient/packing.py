@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mrlclient.tokens import Load, Sizes, TokenEstimator
+from mrlclient.tokens import PROMPT_ALLOWANCE, Load, Sizes, TokenEstimator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,24 +63,23 @@ class Packing:
         if count <= 1:
             yield from range(1, count + 1)
             return
-        bounds = sizes.bounds
-        chosen = bounds[rows.start : rows.stop] if isinstance(rows, range) else [bounds[row] for row in rows.tolist()]
+        bounds = sizes.bounds_of(rows)
         if self.padded:
-            yield from self._padded_stops(chosen)
+            yield from self._padded_stops(bounds)
             return
         # Sums up to each row, so that a batch is found by a search.
-        surely = np.cumsum([0, *chosen])
-        kinds: NDArray[np.float64] | None = None
+        surely = np.cumsum([0, *bounds])
+        kinds: NDArray[np.int8] | None = None
         start = 0
         while start < count:
             share = estimator.share
             stop = min(start + most, count, _reach(surely, start, self.max_request_bytes, share))
             if self.max_tokens is not None and surely[stop] - surely[start] > self.max_tokens * share:
                 if self.estimated:
-                    if kinds is None:
-                        loads = sizes.loads
-                        kinds = loads[rows.start : rows.stop] if isinstance(rows, range) else loads[rows]
-                    likely = np.concatenate([[0.0], np.cumsum(kinds[start:stop] @ estimator.careful())])
+                    kinds = sizes.kinds_of(rows) if kinds is None else kinds
+                    lengths = np.diff(surely[start : stop + 1]) - PROMPT_ALLOWANCE
+                    tokens = lengths * estimator.careful()[kinds[start:stop]]
+                    likely = np.concatenate([[0.0], np.cumsum(tokens)])
                     reached = start + _reach(likely, 0, self.max_tokens, share)
                 else:
                     reached = _reach(surely, start, self.max_tokens, share)

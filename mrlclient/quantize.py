@@ -1,7 +1,6 @@
-"""Embeddings in fewer bytes a number: float16, int8, and one bit. Pure numpy.
+"""Embeddings in fewer bytes per number: float16, int8, and one bit. Pure numpy.
 
-A vector becomes smaller by having fewer numbers, and by having smaller numbers. The types, and the bytes they take for
-d numbers::
+A vector becomes smaller with fewer numbers, or with smaller numbers. The types, and the bytes they take for d numbers::
 
     float32   4 d    the numbers
     float16   2 d    the numbers, to 11 bits
@@ -10,9 +9,9 @@ d numbers::
     ubinary   d / 8  a bit for each number, 1 where it is above 0; eight to a byte, the first in the highest bit
     binary    d / 8  the same bytes - 128, as int8: the "offset binary" of Voyage
 
-One limit serves all dimensions, and it is the same on both sides of zero: so cosines between int8 codes are cosines of
-what they stand for, and a hundred texts are enough to find it. A range for each dimension is no better where it is
-found with all documents, and worse with fewer: queries leave it (`docs/how-to/quantize.md` has figures).
+One limit serves all dimensions, and both sides of zero. So cosines between int8 codes are cosines of what they stand
+for, and a hundred texts are enough to find the limit. A range per dimension is no better if found from all documents,
+and worse if found from fewer, because queries exceed it (`docs/how-to/quantize.md` has figures).
 """
 
 from __future__ import annotations
@@ -58,17 +57,16 @@ __all__ = ["DType", "Quantized", "Ranges", "calibrate", "dequantize", "quantize"
 class Quantized:
     """Vectors in fewer bytes, and what their codes stand for.
 
-    It has a length; `numpy.asarray(quantized)` and `quantized.codes` are what an index stores. One can be made of
-    codes that were stored: `Quantized(codes, "int8", 256, ranges)`.
+    It has a length; `numpy.asarray(quantized)` and `quantized.codes` are what an index stores. From stored codes, make
+    one with `Quantized(codes, "int8", 256, ranges)`.
 
     Attributes:
-        codes: (n, d) in the type's own kind of number; (n, d / 8) for binary and ubinary.
+        codes: (n, d) in the numpy type of `dtype`; (n, d / 8) for binary and ubinary.
         dtype: The type.
         dimensions: The width of the vectors, d.
-        ranges: What int8 and uint8 stand for; None for the others, and where it is not known.
-        clipped: Numbers that were outside the ranges when these were quantised, and were set to the nearest end. Of a
-            server's codes nobody knows.
-        quantization: Who made them: `"client"`, or a `"server"`, which does not say what its int8 and uint8 stand for.
+        ranges: What int8 and uint8 stand for; None for other types, and if it is not known.
+        clipped: How many numbers were outside the ranges and were clipped. Not known for a server's codes.
+        quantization: Who made them: `"client"`, or `"server"`, whose int8 and uint8 have no documented meaning.
 
     Raises:
         ConfigurationError: If these do not fit together.
@@ -100,7 +98,7 @@ class Quantized:
 
     @property
     def bytes_per_vector(self) -> int:
-        """What one vector takes."""
+        """Bytes of one vector."""
         return bytes_per_vector(self.dtype, self.dimensions)
 
     @property
@@ -109,7 +107,7 @@ class Quantized:
         return self.quantization == "client" or self.dtype not in SCALED
 
     def check_known(self) -> None:
-        """Refuses codes of which it is not known which numbers they stand for.
+        """Refuses codes whose meaning is not known.
 
         Raises:
             ConfigurationError: If a server made them, as int8 or uint8.
@@ -139,12 +137,13 @@ class Quantized:
         return replace(self, codes=offset(self.codes), dtype=dtype)
 
     def at(self, dimensions: int) -> Quantized:
-        """The same vectors, cut to their first `dimensions`. Whether the model may be cut is for the caller to know.
+        """The same vectors, truncated. It is up to you to know whether the model may be truncated.
 
         Raises:
-            DimensionsOutOfRangeError: If these are not that wide; for binary and ubinary, if it is no multiple of 8.
-            ConfigurationError: For int8 and uint8: a prefix has to be made longer, each row by a factor of its own,
-                which its codes have no room for.
+            DimensionsOutOfRangeError: If the vectors are not that wide; for binary and ubinary, if it is not a multiple
+                of 8.
+            ConfigurationError: For int8 and uint8, as each row's prefix would need a scale of its own, and all rows
+                share one limit.
         """
         if not is_width(dimensions) or dimensions > self.dimensions:
             raise DimensionsOutOfRangeError(
@@ -181,23 +180,22 @@ class Quantized:
 
 
 def quantize(vectors: NDArray[np.floating[Any]], dtype: DType, ranges: Ranges | None = None) -> Quantized:
-    """Makes vectors smaller.
+    """Quantises vectors.
 
-    A number that is outside the ranges is set to the nearest end: `Quantized.clipped` counts them, and there is a
-    `ClippingWarning`.
+    Numbers outside the ranges are clipped: `Quantized.clipped` counts them, and there is a `ClippingWarning`.
 
     Args:
         vectors: (n, d) float32 or float16, unit rows. Not changed.
-        dtype: The type to make of them.
-        ranges: For int8 and uint8, and only for these: what `calibrate` found. The queries' and the documents' may
-            be one.
+        dtype: The type to convert to.
+        ranges: Required for int8 and uint8, and only for these: the result of `calibrate`. Queries and documents may
+            share them.
 
     Returns:
-        The codes. Those of `"float32"` are `vectors` themselves, where they are float32.
+        The codes. For `"float32"` they are `vectors` itself, if it is float32.
 
     Raises:
-        ConfigurationError: If a row is not finite, if `ranges` are missing or for another width, or if binary is asked
-            for at a width that is no multiple of 8.
+        ConfigurationError: If a row is not finite, if `ranges` are missing or for another width, or for binary and
+            ubinary if the width is not a multiple of 8.
     """
     vectors = float_rows(vectors, "vectors")
     dimensions = vectors.shape[1]
@@ -227,10 +225,10 @@ def quantize(vectors: NDArray[np.floating[Any]], dtype: DType, ranges: Ranges | 
 
 
 def dequantize(quantized: Quantized) -> NDArray[np.float32]:
-    """What the codes stand for.
+    """Converts codes back to floats.
 
     Returns:
-        (n, d) float32. Rows of int8 and uint8 are of length 1 but for their rounding, which `l2_normalize` puts right;
+        (n, d) float32. Rows of int8 and uint8 have unit length except for rounding, which `l2_normalize` corrects;
         those of binary and ubinary have `d ** -0.5`, positive or negative, everywhere.
 
     Raises:
@@ -245,17 +243,17 @@ def dequantize(quantized: Quantized) -> NDArray[np.float32]:
 
 
 def scores(queries: NDArray[np.floating[Any]] | Quantized, rows: Quantized) -> NDArray[np.float32]:
-    """Scores every row for every query: the dot products of what the codes stand for, without making a matrix of it.
+    """Scores every row for every query: dot products of what the codes stand for, without a matrix of floats.
 
-    For unit vectors that is their cosine, about. Queries of floats lose nothing themselves, and find more than
-    quantised ones. Between binary ones it is 1 - 2 h / d, where h is their Hamming distance: quickest, and coarse.
+    For unit vectors these are approximately their cosines. Float queries find more than quantised ones. If queries and
+    rows are bits, a score is 1 - 2 h / d for their Hamming distance h: the fastest, and coarse.
 
     Args:
-        queries: (q, d) float32 or float16; or quantised, in any type.
-        rows: Rows of that width.
+        queries: (q, d) float32 or float16; or quantised, of any type.
+        rows: Quantised rows of the same width.
 
     Returns:
-        (q, n) float32. `search.top_k(scores, k)` has the best of them.
+        (q, n) float32. `search.top_k(scores, k)` finds the best.
 
     Raises:
         ConfigurationError: If the queries are of another width, or not finite; or if a server made the codes, as int8
@@ -282,10 +280,10 @@ def scores(queries: NDArray[np.floating[Any]] | Quantized, rows: Quantized) -> N
 
 
 def bytes_per_vector(dtype: DType, dimensions: int) -> int:
-    """What a vector of that width takes in that type.
+    """Bytes of a vector of that width in that type.
 
     Raises:
-        ConfigurationError: If it is no type, or the width of a binary one is no multiple of 8.
+        ConfigurationError: If there is no such type, or the width of a binary one is not a multiple of 8.
     """
     width = code_width(check_dtype(dtype), dimensions)
     return width * int(np.dtype(STORED_AS[dtype]).itemsize)

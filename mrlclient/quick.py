@@ -44,7 +44,7 @@ class QuickLook:
         if not look.found.mask[0]:
             return First(landed, look)
         row: NDArray[np.float32] = truncate_dimensions(raw, plan.resolution.dimensions, center=plan.spec.is_centered)[0]
-        if not row[0]:
+        if not row[0] and not row.any():
             return None
         log_found(plan.spec, 1, 0)
         return row

@@ -69,4 +69,4 @@ def create(spec: ModelSpec) -> Provider:
         UnknownProviderError: If nobody offers the spec's provider.
         MissingCredentialsError: If it needs a key and there is none.
     """
-    return provider_class(spec.provider).from_spec(spec)
+    return provider_class(spec.provider)(spec)

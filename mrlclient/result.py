@@ -25,11 +25,12 @@ class Usage:
     """What a call cost.
 
     Attributes:
-        tokens: Tokens that the provider counted; None where it did not say.
-        usd: Price of those tokens in USD, at the list prices of the models that answered; None where either is unknown.
-        cached_texts: Distinct texts that were not paid for: from the cache, or got by another call at the same time.
-        cached_tokens: Tokens that those from the cache had taken, about.
-        saved_usd: What those had cost, in USD.
+        tokens: Tokens that the provider counted; None if it did not say.
+        usd: Price of those tokens in USD, at the list prices of the models that answered; None if either is unknown.
+        cached_texts: Distinct texts that were not paid for: from the cache, or requested by another call at the same
+            time.
+        cached_tokens: Tokens that the texts from the cache had taken, approximately.
+        saved_usd: What those tokens had cost, in USD.
     """
 
     tokens: int | None
@@ -41,26 +42,26 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class EmbeddingResult:
-    """The embeddings of some texts, in the texts' order.
+    """The embeddings of some texts, in their order.
 
-    It has a length, iterates over rows, can be indexed, and `numpy.asarray(result)` gives the matrix.
+    It has a length, iterates over rows, and can be indexed; `numpy.asarray(result)` returns the matrix.
 
     Attributes:
-        floats: As `embeddings`; None where the server sent codes.
-        reduction: Where the cut to d was made: `"native"` (full width), `"server"` or `"client"`.
-        input_type: The role that the texts were embedded for; None where none was given and the model assumes none.
-        task: The task that they were embedded for, where one was given.
+        floats: As `embeddings`; None if the server sent codes.
+        reduction: Where the vectors were truncated: `"native"` (nowhere, full width), `"server"` or `"client"`.
+        input_type: The input type that the texts were embedded with; None if none was given and the model assumes none.
+        task: The task that they were embedded for, if one was given.
         usage: Tokens and price.
-        notes: What the server ignored and was put right here; empty when all went as asked.
+        notes: What the server ignored and was corrected here; empty if everything went as requested.
         answered_by: Who answered, and for how many texts: `"openai:text-embedding-3-small at https://…"`. Texts from a
-            cache are not in it.
-        errors: The positions of the texts that could not be embedded, and why. Their rows are NaN; in the codes of a
-            server they are 0, which no vector's are. Empty unless the call was told to return what it could
-            (`on_error="return"`), or this is the `partial` of an error.
-        spec: The model that was asked for; another of its space may have answered.
+            cache are not counted.
+        errors: The positions of the texts that could not be embedded, and why. Their rows are NaN; in a server's codes
+            they are 0, which no vector's are. Empty unless the call was made with `on_error="return"`, or this is the
+            `partial` of an error.
+        spec: The requested model; another of its space may have answered.
         on_narrow: What `at` does about a width narrower than the authors evaluated.
-        quantized: The embeddings in fewer bytes, where the call asked for another `dtype` than float32: their codes,
-            and what those stand for. Where the server made them (`quantization="server"`), there is nothing else.
+        quantized: The embeddings in fewer bytes, if the call asked for another `dtype` than float32: their codes, and
+            what those stand for. If the server made them (`quantization="server"`), there is nothing else.
     """
 
     floats: NDArray[np.float32] | None
@@ -77,10 +78,10 @@ class EmbeddingResult:
 
     @property
     def embeddings(self) -> NDArray[np.float32]:
-        """(n, d) float32, C-contiguous, every row unit length, or NaN where `errors` says why; d is the widest width.
+        """(n, d) float32, C-contiguous, rows of unit length, or NaN for the texts in `errors`; d is the widest width.
 
         Raises:
-            ConfigurationError: If the server sent codes: `quantized` has them.
+            ConfigurationError: If the server sent codes: use `quantized`.
         """
         if self.floats is None:
             codes = self._codes
@@ -103,15 +104,15 @@ class EmbeddingResult:
 
     @property
     def provider(self) -> str:
-        """Who computed, such as `"openai"`."""
+        """The provider's name, such as `"openai"`."""
         return self.spec.provider
 
     @property
     def space(self) -> str:
-        """Vectors may be compared only with vectors whose `space` is equal.
+        """Two vectors can be compared only if their `space` is equal.
 
-        int8 and uint8 of a server have one of their own, for each model and width: nobody says which numbers they stand
-        for, so that they can be compared with nothing else.
+        A server's int8 and uint8 have a space of their own for each model and width: what they stand for is not
+        documented, so they can be compared with nothing else.
         """
         if self.floats is None and not self._codes.is_known:
             return f"{self.spec.provider}/{self.spec.name}/{self._codes.dtype}/{self.dimensions}"
@@ -124,13 +125,13 @@ class EmbeddingResult:
             dimensions: 1 to `self.dimensions`.
 
         Returns:
-            (n, dimensions) float32, C-contiguous, unit rows. At the full width of this result: `embeddings` itself.
+            (n, dimensions) float32, C-contiguous, unit rows. At the full width of this result, `embeddings` itself.
             Rows of texts that could not be embedded are NaN.
 
         Raises:
-            NotMatryoshkaError: If the model may not be cut.
-            DimensionsOutOfRangeError: If it is no width, or is wider than this result holds.
-            ConfigurationError: If the server sent codes. `result.quantized.at` cuts bits.
+            NotMatryoshkaError: If the model must not be truncated.
+            DimensionsOutOfRangeError: If it is not a width, or wider than this result.
+            ConfigurationError: If the server sent codes. Use `result.quantized.at`, which truncates bits.
         """
         width = check_width(self.spec, dimensions)
         if width > self.dimensions:

@@ -1,7 +1,7 @@
-"""Search in two stages: a shortlist by the first numbers of the vectors, put in order by all of them.
+"""Search in two stages: a shortlist by the first numbers of the vectors, reranked by all of them.
 
-A Matryoshka vector's prefix is an embedding, so that a fraction of the work finds what may be best; the full width then
-says what is (Kusupati et al. 2022, arXiv 2205.13147, "funnel retrieval").
+A Matryoshka vector's prefix is an embedding, so a fraction of the work finds candidates, and the full width then ranks
+them (Kusupati et al. 2022, arXiv 2205.13147, "funnel retrieval").
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class Hits(NamedTuple):
     """What a search found; `indices, scores = hits` works.
 
     Attributes:
-        indices: (q, k) intp, the rows of the matrix for each query, best first; of equal scores the lower index first.
-        scores: (q, k) float32, their dot products with the query at the full width: cosines, as all are unit length.
+        indices: (q, k) intp, the rows of the matrix for each query, best first; among equal scores, the lower index
+            first.
+        scores: (q, k) float32, their dot products with the query at the full width: cosines, as all have unit length.
     """
 
     indices: NDArray[np.intp]
@@ -44,32 +45,32 @@ class Hits(NamedTuple):
 
 
 class Funnel:
-    """Searches a matrix in two stages, again and again.
+    """Searches a matrix in two stages, as often as you like.
 
-    It keeps the matrix as it is, without a copy, and beside it the rows' first numbers, cut and scaled to unit length:
-    n * `shortlist_dimensions` * 4 bytes, 26 MB for 100,000 rows at 64. Neither may change afterwards. Making one reads
-    the whole matrix once, and checks it; threads may share it.
+    It keeps the matrix without a copy, and besides it a copy of the rows' first numbers, scaled to unit length: n *
+    `shortlist_dimensions` * 4 bytes, 26 MB for 100,000 rows at 64. The matrix must not change afterwards. Making a
+    funnel reads and checks the whole matrix once. Threads may share it.
 
     Args:
-        matrix: (n, D) float32 or float16, unit rows, in any memory layout; a `numpy.memmap` is read where it is needed.
-            Or a result of `Embedder.embed`, which also knows whether its model may be cut, and its space.
-        shortlist_dimensions: The width of the first stage, 1 to D; that of `quantized` or 64 by default.
-        depth: Rows on the shortlist of each query. Where the matrix has no more, all are scored at the full width.
-        recipe: How the model's vectors are cut, as in `ModelSpec.recipe`. Vectors of an `Embedder` take the default,
-            because those of a model that has to be centred have been: any prefix of them is an embedding. Take
-            `"center_slice_l2"` where matrix and queries are such a model's full vectors as another server or
-            library gave them, and D is its full width; the scores remain those of the vectors as they are.
-        index: A usearch index of the rows' prefixes, each under the number of its row, to draw up the shortlist with.
-            No prefix is then kept here, and rows are read and checked only when they are on a shortlist.
-        quantized: The rows in fewer bytes, to draw up the shortlist with, at their full width or cut to another:
-            `mrlclient.quantize`, or `result.quantized`. As with an index, rows are then read only when they are on a
-            shortlist. Queries are quantised too where the rows are binary. A server's int8 and uint8 cannot be used.
+        matrix: (n, D) float32 or float16, unit rows, in any memory layout; a `numpy.memmap` is read as needed. Or a
+            result of `Embedder.embed`, which also knows its space and whether its model may be truncated.
+        shortlist_dimensions: The width of the first stage, 1 to D; by default that of `quantized`, or 64.
+        depth: Rows on the shortlist of each query. If the matrix has no more, all are scored at the full width.
+        recipe: How the model's vectors are truncated, as in `ModelSpec.recipe`. Use the default for vectors of an
+            `Embedder`, which are already centred if the model needs it. Use `"center_slice_l2"` if matrix and queries
+            are the full vectors of such a model from another server or library; the scores are still those of the
+            vectors as they are.
+        index: A usearch index of the rows' prefixes, each under the number of its row, to make the shortlist with. No
+            prefixes are then kept here, and rows are read and checked only when they are on a shortlist.
+        quantized: The rows in fewer bytes, to make the shortlist with, at their full width or truncated: from
+            `mrlclient.quantize`, or `result.quantized`. As with an index, rows are read only when they are on a
+            shortlist. If the rows are binary, queries are quantised too. A server's int8 and uint8 cannot be used.
 
     Raises:
-        ConfigurationError: If any of these cannot be used; the message says which row or width, and what to do.
-        NotMatryoshkaError: If the matrix is a result, and its model may not be cut.
-        DimensionsOutOfRangeError: If it is a result with `on_narrow="error"`, and that width is narrower than the
-            model's authors evaluated.
+        ConfigurationError: If an argument cannot be used; the message says which row or width, and what to do.
+        NotMatryoshkaError: If the matrix is a result whose model must not be truncated.
+        DimensionsOutOfRangeError: If it is a result with `on_narrow="error"`, and `shortlist_dimensions` is below what
+            the model's authors evaluated.
     """
 
     def __init__(
@@ -115,19 +116,19 @@ class Funnel:
     def search(self, queries: NDArray[np.floating[Any]] | EmbeddingResult, k: int = 10) -> Hits:
         """Finds the best rows for each query.
 
-        Memory beyond the result: 64 MB for scores, or 4 bytes a row where that is more.
+        Memory besides the result: 64 MB for scores, or 4 bytes per row if that is more.
 
         Args:
-            queries: (q, D) float32 or float16, unit rows, of the matrix's space and its full width; or a result of
-                `Embedder.embed`. A single query (D,) is taken as (1, D).
+            queries: (q, D) float32 or float16, unit rows, of the matrix's space and full width; or a result of
+                `Embedder.embed`. A single query (D,) counts as (1, D).
             k: Rows to find for each, at most `depth`.
 
         Returns:
             (q, k) indices and scores; (q, n) where the matrix has n < k rows.
 
         Raises:
-            ConfigurationError: If queries or `k` do not fit; or the index finds other rows than the matrix has.
-            IncompatibleSpaceError: If matrix and queries are results of models of two spaces.
+            ConfigurationError: If queries or `k` do not fit, or the index does not belong to the matrix.
+            IncompatibleSpaceError: If matrix and queries are results of two spaces.
         """
         if isinstance(queries, EmbeddingResult) and self._space not in (None, queries.space):
             raise IncompatibleSpaceError(f"Queries of {queries.space} cannot search documents of {self._space}.")
@@ -216,8 +217,8 @@ def funnel(
 ) -> Hits:
     """Searches a matrix once, for one query or several: `Funnel(matrix, ...).search(query, k)`.
 
-    It cuts the whole matrix first, which takes longer than an exact search for one query. Make a `Funnel` where
-    more will follow.
+    It truncates the whole matrix first, which takes longer than an exact search for one query. For several searches,
+    make a `Funnel`.
 
     Args:
         query: As the queries of `Funnel.search`.
@@ -238,7 +239,7 @@ def funnel(
 
 
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.intp]:
-    """The places of the k highest scores in each row, highest first; of equal scores the lower place first.
+    """The indices of the k highest scores in each row, highest first; among equal scores, the lower index first.
 
     Args:
         scores: (q, n) float32, no NaN.

@@ -274,11 +274,11 @@ def too_long(plan: Plan, provider: Speaker, rows: Rows) -> Flow[dict[int, InputE
         Row -> the error, whose message goes on after "Text 3".
     """
     limit = plan.spec.max_input_tokens
-    if limit is None or plan.truncate_input or not provider.counts_tokens:
+    if limit is None or plan.truncate_input:
         return {}
     bounds = plan.sizes.bounds
     suspects = [int(row) for row in rows if bounds[row] > limit]
-    if not suspects:
+    if not suspects or not provider.counts_tokens:
         return {}
     failure, counts = None, []
     try:

@@ -1,11 +1,12 @@
 """How many tokens a text has, without its tokenizer: estimated from its length, and put right by what servers count.
 
-Pure. A tokenizer has to be downloaded, and takes a microsecond a token; this takes a few numbers and none of the text.
+Pure. A tokenizer has to be downloaded, and takes half a microsecond a token; this takes one or two for a text.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,11 +19,16 @@ if TYPE_CHECKING:
 #: Tokens that a provider may add to a text: its prompt and its special tokens.
 PROMPT_ALLOWANCE = 32
 
-#: Where one kind of text ends and the next begins, in bytes above one a character: English (and all ASCII), other
-#: Latin, Vietnamese, two-byte scripts such as Greek and Arabic, three-byte scripts such as Chinese and Thai.
-_BORDERS = (0.015, 0.15, 0.5, 1.1)
+#: Bytes above one a character from which a text is in other Latin than English, Vietnamese, or another script.
+_LATIN, _VIETNAMESE, _OTHER = 0.015, 0.15, 0.5
+#: Bytes a word from which ASCII is in no language: base64, numbers, JSON.
+_LONG_WORDS = 9.0
+#: Where scripts after Greek begin: Cyrillic, Hebrew and Arabic, India's, Southeast Asia's, East Asia's, emoji.
+_SCRIPTS = "\u0400\u0590\u0900\u0e00\u1100\U00010000"
+#: Characters at the end of a text that tell its script.
+_TELLING = 16
 #: Tokens a byte of each kind to begin with: above what five tokenizers made of prose and code in twelve languages.
-_CAREFUL = (0.4, 0.45, 0.55, 0.6, 0.6)
+_CAREFUL = (0.4, 0.45, 0.55, 0.75) + (0.6,) * (len(_SCRIPTS) + 1)
 #: What is added to an estimate at least, and to begin with, as the logarithm of a factor.
 _MARGIN, _FIRST_SPREAD = 0.03, 0.1
 #: What is left of a spread after one more answer, where that answer was as expected.
@@ -45,6 +51,16 @@ def token_bound(text: str) -> int:
     return (len(text) if text.isascii() else len(text.encode("utf-8"))) + PROMPT_ALLOWANCE
 
 
+def _kind(text: str, size: int) -> int:
+    """Which kind a text of this many bytes is of."""
+    excess = size / len(text) - 1.0
+    if excess > _OTHER:
+        return 4 + bisect_right(_SCRIPTS, max(text[-_TELLING:]))
+    if excess > _LATIN:
+        return 2 if excess > _VIETNAMESE else 1
+    return 3 if size > _LONG_WORDS * (text.count(" ") + 1) else 0
+
+
 class Sizes:
     """How large the texts of a plan are.
 
@@ -55,12 +71,12 @@ class Sizes:
         bounds: For each, tokens that it cannot exceed.
     """
 
-    __slots__ = ("_loads", "bounds", "texts")
+    __slots__ = ("_kinds", "bounds", "texts")
 
     def __init__(self, texts: Sequence[str], bounds: Sequence[int]) -> None:
         self.texts = texts
         self.bounds = bounds
-        self._loads: NDArray[np.float64] | None = None
+        self._kinds: NDArray[np.int8] | None = None
 
     def load(self, rows: range | NDArray[np.intp]) -> Load:
         """Bytes of each kind in these rows."""
@@ -68,25 +84,24 @@ class Sizes:
             row = int(rows[0])
             load = [0.0] * len(_CAREFUL)
             size = self.bounds[row] - PROMPT_ALLOWANCE
-            excess = size / len(self.texts[row]) - 1.0
-            load[sum(excess > border for border in _BORDERS)] = float(size)
+            load[_kind(self.texts[row], size)] = float(size)
             return load
-        chosen = self.loads[rows.start : rows.stop] if isinstance(rows, range) else self.loads[rows]
-        total: list[float] = chosen.sum(axis=0).tolist()
+        sizes = np.array(self.bounds_of(rows)) - PROMPT_ALLOWANCE
+        total: list[float] = np.bincount(self.kinds_of(rows), sizes, len(_CAREFUL)).tolist()
         return total
 
-    @property
-    def loads(self) -> NDArray[np.float64]:
-        """(n, kinds) bytes of each text, in the column of its kind."""
-        loads = self._loads
-        if loads is None:
-            count = len(self.bounds)
-            size = np.fromiter(self.bounds, dtype=np.float64, count=count) - PROMPT_ALLOWANCE
-            length = np.fromiter(map(len, self.texts), dtype=np.float64, count=count)
-            loads = np.zeros((count, len(_CAREFUL)))
-            loads[np.arange(count), np.searchsorted(_BORDERS, size / length - 1.0)] = size
-            self._loads = loads
-        return loads
+    def bounds_of(self, rows: range | NDArray[np.intp]) -> Sequence[int]:
+        """The bounds of these rows."""
+        bounds = self.bounds
+        return bounds[rows.start : rows.stop] if isinstance(rows, range) else [bounds[row] for row in rows.tolist()]
+
+    def kinds_of(self, rows: range | NDArray[np.intp]) -> NDArray[np.int8]:
+        """The kinds of these rows."""
+        kinds = self._kinds
+        if kinds is None:
+            sizes = (bound - PROMPT_ALLOWANCE for bound in self.bounds)
+            kinds = self._kinds = np.fromiter(map(_kind, self.texts, sizes), dtype=np.int8, count=len(self.texts))
+        return kinds[rows.start : rows.stop] if isinstance(rows, range) else kinds[rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +125,15 @@ class _Learned:
     def expected(self, load: Load) -> float:
         return sum(rate * size for rate, size in zip(self.rates, load, strict=True) if size)
 
+    def careful(self) -> NDArray[np.float64]:
+        return np.minimum(np.array(self.rates) * math.exp(_MARGIN + self.spread), 1.0)
+
 
 @dataclass(slots=True, eq=False)
 class TokenEstimator:
     """Estimates the tokens of a model, and learns from the usage of its answers.
 
-    A text is of one of five kinds, by its bytes a character. A request of b[k] bytes of kind k is expected to have
+    A text is of one of a few kinds, mostly scripts. A request of b[k] bytes of kind k is expected to have
 
         expected = sum of rate[k] * b[k]
         careful  = sum of min(rate[k] * exp(0.03 + spread), 1) * b[k]
@@ -148,8 +166,7 @@ class TokenEstimator:
 
     def careful(self) -> NDArray[np.float64]:
         """Tokens a byte of each kind that are hardly exceeded."""
-        learned = self._learned
-        return np.minimum(np.array(learned.rates) * math.exp(_MARGIN + learned.spread), 1.0)
+        return self._learned.careful()
 
     def learn(self, load: Load, used: int) -> None:
         """An answer came, and says how many tokens the request had."""
@@ -157,7 +174,7 @@ class TokenEstimator:
         if used >= _TOO_FEW:
             learned = _taught(learned, load, used)
         if learned.refused is not None:
-            if learned.expected(learned.refused) > 1.0:
+            if learned.careful() @ learned.refused > 1.0:
                 # By what is known now, it was too large, and would not be packed again.
                 learned = replace(learned, share=1.0, refused=None)
             else:

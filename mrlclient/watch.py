@@ -50,7 +50,9 @@ class Watch:
         endpoint = route.main
         provider = endpoint.provider
         spec = provider.spec
-        identity = (*provider.identity, spec.address, spec.revision or "", spec.recipe)
+        # The texts are embedded as documents, and so with what is put before one.
+        prompt = spec.prompts.get("document", "")
+        identity = (*provider.identity, spec.address, spec.revision or "", prompt, spec.recipe)
         if not self._canary.due(identity, time.time()) or identity in self._checking:
             yield None
             return

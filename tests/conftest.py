@@ -50,6 +50,9 @@ os.environ["TIKTOKEN_CACHE_DIR"] = (
     f"{_LLAMA_INDEX.submodule_search_locations[0]}/core/_static/tiktoken_cache" if _LLAMA_INDEX else ""
 )
 
+#: To the hub's client: no file is on this disk.
+os.environ["HF_HUB_CACHE"] = os.devnull
+
 #: No test tells Haystack's makers that it runs.
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 

@@ -30,12 +30,12 @@ def __getattr__(name: str) -> Any:
 
 
 def open_cache(where: str | Path | Cache) -> Cache:
-    """The cache at an address.
+    """Opens the cache at an address.
 
     Args:
         where: `"memory:"`; a path or `"sqlite:PATH"` (`~` is the home folder); `"redis://…"`, `"rediss://…"`,
-            `"valkey://…"`, `"valkeys://…"` or `"unix://…"`; or a cache, which is returned as it is. For a
-            bound, a lifetime or a type, make a `MemoryCache`, `SQLiteCache` or `RedisCache` yourself.
+            `"valkey://…"`, `"valkeys://…"` or `"unix://…"`; or a cache, which is returned as it is. For a size limit, a
+            lifetime or a type, make a `MemoryCache`, `SQLiteCache` or `RedisCache` yourself.
 
     Raises:
         ConfigurationError: If it is none of these.

@@ -41,6 +41,8 @@ HEADER = np.dtype(
 #: As HEADER, of one value.
 ONE_HEADER = Struct("<QIfdd64x32s")
 FLOAT16_MAX = float(np.finfo(np.float16).max)
+#: Smaller numbers have fewer bits.
+FLOAT16_LEAST = float(np.finfo(np.float16).smallest_normal)
 
 
 def _start(code: int) -> int:

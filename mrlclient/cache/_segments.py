@@ -90,6 +90,10 @@ class Segments:
     def is_good(self, number: int, size: int) -> bool:
         """Whether there is such a file, of that many bytes or more."""
         file = self._there(number)
+        if file is not None and not os.fstat(file).st_nlink:
+            # Deleted while it was open: nobody else would find what is written to it.
+            self._forget(number)
+            file = self._there(number)
         return file is not None and os.fstat(file).st_size >= size
 
     def create(self, number: int) -> None:
@@ -128,6 +132,9 @@ class Segments:
         """Closes all files; they are opened again when they are wanted."""
         for number in list(self._open):
             self._forget(number)
+
+    def __del__(self) -> None:
+        self.close()
 
     def _there(self, number: int) -> int | None:
         try:

@@ -8,9 +8,12 @@ import stat
 import struct
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
+from mrlclient._paths import make_folders
 from mrlclient.errors import ConfigurationError
 
 try:
@@ -88,12 +91,6 @@ def check_sqlite() -> None:
         )
 
 
-def full_path(path: str | os.PathLike[str]) -> Path:
-    """The path, absolute; the folders in it may be links, the file itself may not."""
-    given = Path(path).expanduser()
-    return Path(os.path.realpath(given.parent)) / given.name
-
-
 def open_file(path: Path, max_bytes: int | None = None) -> tuple[apsw.Connection, bytes]:
     """Opens a cache file, making it where there is none.
 
@@ -115,6 +112,15 @@ def open_file(path: Path, max_bytes: int | None = None) -> tuple[apsw.Connection
             return _connect(path, max_bytes)
         except (OSError, apsw.Error) as error:
             raise ConfigurationError(f"The cache file {path} cannot be used: {_reason(error)}") from error
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Which file stands at a path; None where none does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -140,9 +146,34 @@ def log_bytes(path: Path) -> int:
 def shorten_log(db: apsw.Connection, path: Path, max_bytes: int) -> None:
     """Cuts the log if it is longer than it should be, unless another process is in the way: then the next one does."""
     if log_bytes(path) > max_bytes // LOG_PART:
-        db.set_busy_timeout(0)
-        with suppress(apsw.Error):  # what was to be written is written
+        with suppress(apsw.Error), unwaiting(db):  # what was to be written is written
             db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+
+@contextmanager
+def transaction(db: apsw.Connection, kind: Literal["IMMEDIATE", "EXCLUSIVE"] = "IMMEDIATE") -> Iterator[None]:
+    """What is written in it is kept as a whole, or not at all.
+
+    apsw's own keeps the interpreter's lock while it waits for another writer: nothing else of this process would run,
+    be it an event loop, or that very writer. And a write that began as a read could not wait at all.
+    """
+    db.execute(f"BEGIN {kind}")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(apsw.Error):  # SQLite may have done so itself, as on a full disk
+            db.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def unwaiting(db: apsw.Connection) -> Iterator[None]:
+    """What another process is in the way of fails at once."""
+    db.set_busy_timeout(0)
+    try:
+        yield
+    finally:
         db.set_busy_timeout(_BUSY_MS)
 
 
@@ -155,9 +186,7 @@ def give_back(db: apsw.Connection) -> None:
 
 def _make_private(path: Path) -> bool:
     """Makes an empty file, and its folders, that nobody else may read. False where something is there already."""
-    for folder in reversed(path.parents):
-        with suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
+    make_folders(path)
     try:
         made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
     except FileExistsError:
@@ -233,8 +262,6 @@ def _connect(path: Path, max_bytes: int | None) -> tuple[apsw.Connection, bytes]
             pages = min(pages, max_bytes // _CHECKPOINT_PART // _PAGE_BYTES)
         db.pragma("wal_autocheckpoint", pages)
         db.pragma("journal_size_limit", pages * _PAGE_BYTES)
-        # A write that began as a read could not wait for another writer.
-        db.transaction_mode = "IMMEDIATE"
         secret = db.execute("SELECT secret FROM meta").get
         if not isinstance(secret, bytes) or len(secret) != 32:
             raise apsw.CorruptError("its secret is damaged")
@@ -248,8 +275,7 @@ def _create(db: apsw.Connection, path: Path) -> None:
     """Makes the tables and the secret, all at once or not at all, whoever else tries at the same time."""
     db.pragma("page_size", _PAGE_BYTES)
     db.pragma("auto_vacuum", "INCREMENTAL")
-    db.transaction_mode = "EXCLUSIVE"
-    with db:
+    with transaction(db, "EXCLUSIVE"):
         if db.pragma("application_id") == _APPLICATION_ID:
             return  # another process was first
         if db.execute("SELECT count(*) FROM sqlite_schema").get:

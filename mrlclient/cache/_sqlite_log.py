@@ -68,7 +68,7 @@ class ValueLog:
         """One transaction, by one process at a time. Files go after it: what is not kept in the index was not done."""
         self._dropped.clear()
         try:
-            with self._db:
+            with _sqlite_file.transaction(self._db):
                 before = self._load()
                 yield self._db
                 for number in before.keys() - self._segments.keys():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 import xxhash
 
 from mrlclient.cache._layout import (
+    FLOAT16_LEAST,
     FLOAT16_MAX,
     HEADER,
     KEY_BYTES,
@@ -61,7 +63,7 @@ class Decoded(NamedTuple):
 
 
 def encode(entry: Entry, stored_type: StoredType = "float32") -> bytes:
-    """The value of an entry; as float32 where a number is beyond float16."""
+    """The value of an entry; as float32 where its numbers are too large or too small for float16."""
     return bytes(Encoder().encode([entry], stored_type)[0])
 
 
@@ -90,6 +92,8 @@ class Encoder:
             if stored_type == "float16":
                 sizes = np.abs(numbers)
                 beyond = ((sizes > FLOAT16_MAX) & (sizes < np.inf)).any(axis=1)
+                # A row of numbers that are all tiny would lose its direction.
+                beyond |= np.fmax.reduce(sizes, axis=1) < FLOAT16_LEAST * math.sqrt(width)
                 kinds = [("float16", np.flatnonzero(~beyond)), ("float32", np.flatnonzero(beyond))]
             for kind, those in kinds:
                 if len(those):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,18 +16,23 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Keys of the flights that ended last. Between a look and a claim there are hardly more.
+_RECENT = 1024
+
 
 class Flight(Future["NDArray[np.float32] | None"]):
     """A row under way: it lands as (w,) float32, fails with an error of ours, or lands as None, which hands it over.
 
     Attributes:
         width: Numbers that it brings.
+        owner: Whose call leads it: all calls of one owner have the same keys, endpoints and patience.
         thread: The thread of the call that leads it.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, owner: object) -> None:
         super().__init__()
         self.width = width
+        self.owner = owner
         self.thread = threading.get_ident()
 
 
@@ -36,15 +43,20 @@ class Claim:
     Attributes:
         led: Positions in the keys that were claimed for which this call has to send.
         joined: Position -> the flight of somebody else.
-        since: Whether something landed between the look into the cache and the claim.
+        since: Those of `led` that somebody else got, or gave up, between the look into the cache and the claim.
     """
 
     registry: Flights
     keys: Sequence[bytes]
+    owner: object
     led: list[int]
     joined: dict[int, Flight]
-    since: bool
+    since: list[int]
     flights: dict[int, Flight] = field(default_factory=dict)
+
+    def is_own(self, position: int) -> bool:
+        """Whether a joined flight is of the same owner."""
+        return self.joined[position].owner is self.owner
 
     def land(self, position: int, row: NDArray[np.float32]) -> None:
         """A row that this call led is there, and in the cache."""
@@ -79,6 +91,7 @@ class Flights:
         self._lock = threading.Lock()
         self._under_way: dict[bytes, Flight] = {}
         self._landed = 0
+        self._recent: deque[bytes] = deque(maxlen=_RECENT)
         self._pid = os.getpid()
 
     @property
@@ -86,26 +99,40 @@ class Flights:
         """How many flights have ended so far."""
         return self._landed
 
-    def claim(self, keys: Sequence[bytes], width: int, landed: int, declined: Collection[object] = ()) -> Claim:
-        """Leads what nobody leads yet, and joins the flights that are wide enough.
+    def claim(
+        self,
+        keys: Sequence[bytes],
+        width: int,
+        landed: int,
+        owner: object,
+        declined: Collection[object] = (),
+        own_only: bool = False,
+    ) -> Claim:
+        """Joins the flights that are wide enough, and leads the rest: whoever comes next joins the latest to lead.
 
         Args:
             keys: What is missing, all different.
             width: The width that is needed.
             landed: `landed` as it was before the cache was looked at.
+            owner: Whose call it is.
             declined: Flights that this call cannot wait for.
+            own_only: Whether it waits for its owner's only.
         """
         self._leave_to_parent()
         with self._lock:
-            claim = Claim(self, keys, [], {}, self._landed != landed)
+            ended = self._landed - landed
+            recent = set(islice(reversed(self._recent), ended))
+            claim = Claim(self, keys, owner, [], {}, [])
             for position, key in enumerate(keys):
                 flight = self._under_way.get(key)
-                if flight is not None and flight.width >= width and flight not in declined:
+                able = flight is not None and flight.width >= width and flight not in declined
+                if flight is not None and able and (flight.owner is owner or not own_only):
                     claim.joined[position] = flight
                     continue
                 claim.led.append(position)
-                if flight is None:
-                    claim.flights[position] = self._under_way[key] = Flight(width)
+                claim.flights[position] = self._under_way[key] = Flight(width, owner)
+                if key in recent or ended > _RECENT:
+                    claim.since.append(position)
             return claim
 
     def leave(self, key: bytes, flight: Flight) -> None:
@@ -114,9 +141,11 @@ class Flights:
         with self._lock:
             if self._under_way.get(key) is flight:
                 del self._under_way[key]
+            self._recent.append(key)
             self._landed += 1
 
     def _leave_to_parent(self) -> None:
         """After a fork the parent's flights are forgotten: they land in its threads, which are not in this process."""
         if self._pid != os.getpid():
-            self._pid, self._lock, self._under_way = os.getpid(), threading.Lock(), {}
+            # The lock first: another thread may see that the rest is done already.
+            self._lock, self._under_way, self._pid = threading.Lock(), {}, os.getpid()

@@ -1,10 +1,12 @@
-"""A cache in this process's memory, bounded by bytes; the least recently used goes first."""
+"""A cache in this process's memory, limited in bytes; the least recently used are dropped first."""
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from mrlclient.cache.base import Cache, CacheStats, Entry, Found
+from mrlclient.cache.base import Cache, CacheStats, Entry, Found, check_options
 from mrlclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,19 +24,23 @@ if TYPE_CHECKING:
 _OVERHEAD = 400
 
 
+_caches: weakref.WeakSet[MemoryCache] = weakref.WeakSet()
+
+
 class MemoryCache(Cache):
     """Vectors in memory, as float32.
 
     Args:
-        max_bytes: Bytes that the entries may take, about; the least recently used go first. 256 MiB by default.
-        ttl: Seconds that an entry is good for; by default for ever.
+        max_bytes: The approximate size limit; the least recently used are dropped first. 256 MiB by default.
+        ttl: Seconds that an entry is kept; by default without limit.
     """
 
     blocking = False
 
     def __init__(self, *, max_bytes: int = 256 * 2**20, ttl: float | None = None) -> None:
-        if max_bytes <= 0 or (ttl is not None and ttl <= 0):
-            raise ConfigurationError("max_bytes and ttl of a cache must be positive.")
+        if max_bytes is None:
+            raise ConfigurationError("max_bytes of a cache in memory must be an integer, 1 or more, not None.")
+        check_options(ttl=ttl, max_bytes=max_bytes)
         self._max_bytes = max_bytes
         self._ttl = ttl
         self._secret = secrets.token_bytes(32)
@@ -43,6 +49,7 @@ class MemoryCache(Cache):
         self._hits = self._misses = 0
         self._tokens = self._usd = 0.0
         self._lock = threading.Lock()
+        _caches.add(self)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -87,6 +94,7 @@ class MemoryCache(Cache):
                 if held is not None:
                     self._drop(entry.key)
                 kept = np.array(entry.vector, dtype=np.float32)
+                kept.flags.writeable = False  # `items` hands it out
                 self._entries[entry.key] = replace(entry, vector=kept, created=entry.created or now)
                 self._bytes += _size(self._entries[entry.key])
             self._evict()
@@ -122,6 +130,11 @@ class MemoryCache(Cache):
     def close(self) -> None:
         """Keeps what it holds: another embedder may share it."""
 
+    def _renew(self) -> None:
+        """In a forked child: another thread may have held the lock, and is not in this process to let go of it."""
+        self._lock = threading.Lock()
+        self._bytes = sum(map(_size, self._entries.values()))
+
     def _oldest(self) -> float:
         return 0.0 if self._ttl is None else time.time() - self._ttl
 
@@ -135,3 +148,12 @@ class MemoryCache(Cache):
 
 def _size(entry: Entry) -> int:
     return entry.vector.nbytes + _OVERHEAD
+
+
+def _after_fork() -> None:
+    for cache in list(_caches):
+        cache._renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

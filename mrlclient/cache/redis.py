@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from mrlclient._frames import discreet
-from mrlclient.cache.base import Cache, CacheStats, CorruptEntryError, Entry, Found
+from mrlclient.cache.base import Cache, CacheStats, CorruptEntryError, Entry, Found, check_options, is_positive
 from mrlclient.errors import ConfigurationError
 
 try:
@@ -55,17 +55,17 @@ _KEEP_SHA = hashlib.sha1(_KEEP.encode(), usedforsecurity=False).hexdigest()  # h
 
 
 class RedisCache(Cache):
-    """Vectors on a server, each under `prefix` and its key; a narrow request fetches a prefix only.
+    """Vectors on a Redis or Valkey server; a narrow request fetches only a prefix.
 
-    How much is kept is the server's own setting: set `maxmemory`, and `maxmemory-policy allkeys-lru` so that it drops
-    what was not used for longest. Nothing here ever touches a name without the prefix. Not for a cluster.
+    The size is limited by the server: set `maxmemory`, and `maxmemory-policy allkeys-lru` so that it drops what was not
+    used for longest. Only names that begin with `prefix` are touched. Clusters are not supported.
 
     Args:
-        url: `redis://`, `rediss://`, `valkey://` or `valkeys://` (the second and the last with TLS), or
-            `unix:///path`; with `user:password@` where the server asks for them. Escape special characters (`%2F`).
-        secret: 16 to 64 bytes to make keys with. By default they are on the server, made by whoever comes first.
-        prefix: What every name on the server begins with. Caches with different ones do not see each other.
-        ttl: Seconds that an entry is good for, and after which the server drops it; by default for ever.
+        url: `redis://`, `rediss://`, `valkey://` or `valkeys://` (the second and the last with TLS), or `unix:///path`;
+            with `user:password@` if the server asks for them. Escape special characters (`%2F`).
+        secret: 16 to 64 bytes to make keys with. By default they are stored on the server, made by the first client.
+        prefix: What every name on the server begins with. Caches with different prefixes do not see each other.
+        ttl: Seconds after which the server drops an entry; by default without limit.
         stored_type: `"float16"` takes half the memory and keeps 11 bits of each number.
         timeout: Seconds to wait for the server, each time.
 
@@ -84,10 +84,11 @@ class RedisCache(Cache):
         stored_type: codec.StoredType = "float32",
         timeout: float = 2.0,
     ) -> None:
-        if not prefix or timeout <= 0 or (ttl is not None and ttl <= 0):
-            raise ConfigurationError("ttl and timeout of a cache must be positive, and its prefix not empty.")
-        if stored_type not in ("float32", "float16"):
-            raise ConfigurationError("stored_type of a cache must be 'float32' or 'float16'.")
+        check_options(ttl=ttl, stored_type=stored_type)
+        if not is_positive(timeout):
+            raise ConfigurationError(f"timeout of a cache must be a positive number of seconds, not {timeout!r}.")
+        if not (isinstance(prefix, str) and prefix):
+            raise ConfigurationError(f"prefix of a cache must be what names begin with, not {prefix!r}.")
         self._prefix = prefix.encode("utf-8")
         self._ttl = ttl
         self._stored_type: codec.StoredType = stored_type
@@ -111,13 +112,14 @@ class RedisCache(Cache):
     @property
     def secret(self) -> bytes:
         if self._secret is None:
-            name = self._prefix + b"secret"
-            kept = self._client.get(name)
-            if kept is None:
-                # Of two that come at once one sets it, and both read the same.
-                kept = self._trip([("SET", name, secrets.token_bytes(32), "NX"), ("GET", name)])[1]
-            self._secret = _checked(kept)
+            kept = self._client.get(self._prefix + b"secret")
+            self._secret = self._agreed(secrets.token_bytes(32)) if kept is None else _checked(kept)
         return self._secret
+
+    def _agreed(self, secret: bytes) -> bytes:
+        """Puts a secret on the server unless there is one. Of two that come at once, both get the same."""
+        name = self._prefix + b"secret"
+        return _checked(self._trip([("SET", name, secret, "NX"), ("GET", name)])[1])
 
     def get_many(self, keys: Sequence[bytes], width: int, out: NDArray[np.float32]) -> Found:
         mask = np.zeros(len(keys), dtype=np.bool_)
@@ -168,11 +170,11 @@ class RedisCache(Cache):
                     yield entry
 
     def stats(self) -> CacheStats:
-        """What is held, and what it was good for to everybody who shares the prefix.
+        """Returns what is held, and what it has saved for everybody who shares the prefix.
 
-        The server holds more than this cache, so entries are counted by walking over its names, and their bytes are
-        estimated from a sample: both are near, not exact, while others write. What other processes found in the last
-        second, or found and never reported because they were killed, is not in it.
+        The server holds other data too, so entries are counted by walking over its names, and their size is estimated
+        from a sample: approximate while others write. What other processes found in the last second, or never reported
+        because they were killed, is not included.
         """
         self._report()
         entries, sample = 0, list[bytes]()
@@ -185,7 +187,7 @@ class RedisCache(Cache):
         return CacheStats(entries, total, int(hits), int(misses), tokens, usd)
 
     def prune(self) -> int:
-        """Drops what is too old for this cache's `ttl`, as after a change of it; the rest the server does by itself."""
+        """Drops what is too old for this cache's `ttl`, as after changing it. The server drops the rest itself."""
         if self._ttl is None:
             return 0
         dropped, oldest, last = 0, self._oldest(), codec.prefix_size(1) - 1
@@ -198,7 +200,7 @@ class RedisCache(Cache):
         return dropped
 
     def clear(self) -> int:
-        """Drops every entry. The secret stays, so that those who share it go on sharing, and so do the counts."""
+        """Drops every entry. The secret and the counts stay, so that those who share them can go on."""
         return sum(self._drop(names) for names in self._pages())
 
     def verify(self) -> tuple[int, int]:
@@ -266,14 +268,13 @@ class RedisCache(Cache):
         if counts.any():
             name = self._prefix + b"stats"
             news = zip(_COUNTS, counts.tolist(), strict=True)
-            commands: list[tuple[Any, ...]] = [("HINCRBYFLOAT", name, *new) for new in news]
+            self._trip(("HINCRBYFLOAT", name, *new) for new in news)
             if self._shares_secret and self._secret is not None:
-                # Keeps it from looking unused to a server that evicts.
-                commands.append(("SET", self._prefix + b"secret", self._secret, "NX"))
-            self._trip(commands)
+                # Keeps it from looking unused to a server that evicts; where it was lost, all take the first one again.
+                self._secret = self._agreed(self._secret)
 
 
 def _checked(secret: bytes) -> bytes:
-    if not 16 <= len(secret) <= 64:
+    if not (isinstance(secret, bytes) and 16 <= len(secret) <= 64):
         raise ConfigurationError("The secret of a cache must have 16 to 64 bytes.")
     return secret

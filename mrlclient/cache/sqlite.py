@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrlclient._paths import full_path
 from mrlclient.cache import _sqlite_file, _sqlite_fork
 from mrlclient.cache._segments import Segments
-from mrlclient.cache.base import Cache, CacheStats, Entry, Found
+from mrlclient.cache.base import Cache, CacheStats, Entry, Found, check_options
 from mrlclient.errors import ConfigurationError
 
 try:
@@ -44,23 +45,22 @@ _COUNT = "UPDATE meta SET hits = hits + ?, misses = misses + ?, tokens = tokens 
 
 
 class SQLiteCache(Cache):
-    """Vectors in files that only their owner may read; threads and processes may share them.
+    """Vectors in files that only their owner can read. Threads and processes may share them.
 
-    At the path stands the index, an SQLite file; beside it, as `PATH-vectors-1` and so on, stand the vectors. A killed
-    process loses nothing that `set_many` had returned from; a power failure may lose the last of it. Across a fork
-    everything is closed, and opened again on both sides. It is opened again, too, when it is used after `close`, and by
-    a process that gets it pickled.
+    The index is an SQLite file at the path; the vectors are beside it, in `PATH-vectors-1` and so on. A killed process
+    loses nothing that `set_many` has stored; a power failure may lose the last of it. Around a fork everything is
+    closed, and opened again on both sides. A closed cache is opened again when it is used, and so is a pickled one.
 
     Args:
-        path: The file. It and its folders are made where they are missing, for the owner alone (0600 and 0700), and
-            files that others may read are made private again. Not on a network's file system.
-        max_bytes: Bytes that all files may take, 1 MiB or more; the least recently used go first, an eighth at a time.
-            By default any number.
-        ttl: Seconds that an entry is good for; by default for ever.
+        path: The file. Missing files and folders are made for the owner alone (0600 and 0700), and files that others
+            can read are made private again. Not on a network file system.
+        max_bytes: The size limit of all files, at least 1 MiB; the least recently used are dropped first, an eighth of
+            the limit at a time. By default without limit.
+        ttl: Seconds that an entry is kept; by default without limit.
         stored_type: `"float16"` takes half the space and keeps 11 bits of each number.
 
     Raises:
-        ConfigurationError: If an argument is wrong, or something else is at that path: it is not touched.
+        ConfigurationError: If an argument is wrong, or there is something else at that path, which is left untouched.
     """
 
     def __init__(
@@ -71,14 +71,13 @@ class SQLiteCache(Cache):
         ttl: float | None = None,
         stored_type: codec.StoredType = "float32",
     ) -> None:
-        if ttl is not None and not ttl > 0:
-            raise ConfigurationError("ttl of a cache must be positive.")
-        if max_bytes is not None and max_bytes < _LEAST_BYTES:
-            raise ConfigurationError(f"max_bytes of a cache file must be {_LEAST_BYTES} or more.")
-        if stored_type not in ("float32", "float16"):
-            raise ConfigurationError("stored_type of a cache must be 'float32' or 'float16'.")
+        check_options(ttl=ttl, max_bytes=max_bytes, least_bytes=_LEAST_BYTES, stored_type=stored_type)
         _sqlite_file.check_sqlite()
-        self._path = _sqlite_file.full_path(path)
+        self._path = full_path(path)
+        if self._path.name == ":memory:":
+            raise ConfigurationError(
+                "':memory:' is no file of a cache. For one in memory use 'memory:', a MemoryCache."
+            )
         self._max_bytes = max_bytes
         self._ttl = ttl
         self._type: codec.StoredType = stored_type
@@ -89,6 +88,7 @@ class SQLiteCache(Cache):
         self._log: ValueLog
         self._reader: Reader
         self._pid = 0
+        self._file: tuple[int, int] | None = None
         self._secret = b""
         self._touched: set[int] = set()
         self._damaged: set[tuple[int, Any]] = set()
@@ -106,14 +106,16 @@ class SQLiteCache(Cache):
 
     @property
     def secret(self) -> bytes:
-        return self._secret
+        with self._lock:
+            self._open()
+            return self._secret
 
     def get_many(self, keys: Sequence[bytes], width: int, out: NDArray[np.float32]) -> Found:
         if not keys:
             return Found(np.zeros(0, dtype=np.bool_))
         request = Request(keys, out[:, :width], self._oldest(), self._stale())
         with self._lock:
-            self._open()
+            db = self._open()
             self._reader.find(request)
             self._touched.update(request.used)
             self._damaged |= request.damaged
@@ -121,9 +123,11 @@ class SQLiteCache(Cache):
             for position, count in enumerate((hits, len(keys) - hits, request.tokens, request.usd)):
                 self._counts[position] += count
             if self._damaged or len(self._touched) >= _MAX_TOUCHED:
-                # What was found stays found if this fails; then it is done with the next write.
-                with suppress(apsw.Error, OSError):
+                # What was found stays found if this fails, and nobody waits for it: that is done with the next write.
+                with suppress(apsw.Error, OSError), _sqlite_file.unwaiting(db):
                     self._write()
+                # A hint, which is given again at the next use: not kept for as long as a disk is full.
+                self._touched.clear()
         return Found(request.mask, request.tokens, request.usd)
 
     def set_many(self, entries: Sequence[Entry]) -> None:
@@ -145,8 +149,9 @@ class SQLiteCache(Cache):
                 self._write(lambda part=part: self._log.add(part, self._type, now, oldest))  # type: ignore[misc]
 
     def items(self) -> Iterator[Entry]:
+        oldest = self._oldest()
         for row in self._rows():
-            if row.entry is not None:
+            if row.entry is not None and row.entry.created >= oldest:
                 yield row.entry
 
     def stats(self) -> CacheStats:
@@ -209,23 +214,42 @@ class SQLiteCache(Cache):
             # Forked by something that does not tell Python. To close it here would harm the other process.
             _sqlite_fork.inherited.append(self._db)
             self._db = None
+        if self._db is not None and not self._is_in_place():
+            # Deleted or replaced: what is written to the old one nobody would find, and its files are another's now.
+            self._let_go()
         if self._db is None:
             self._db, self._secret = _sqlite_file.open_file(self._path, self._max_bytes)
+            self._file = _sqlite_file.identity_of(self._path)
             self._log = ValueLog(self._db, self._files, self._max_bytes)
             self._reader = Reader(self._db, self._files)
             self._pid = os.getpid()
         return self._db
 
+    def _is_in_place(self) -> bool:
+        return self._file == _sqlite_file.identity_of(self._path)
+
     def _disconnect(self) -> None:
-        db, self._db = self._db, None
-        if db is None or self._pid != os.getpid():
+        if self._db is None or self._pid != os.getpid():
+            self._db = None
             return
         # What is pending is counts, and what was used: not worth an error.
         with suppress(apsw.Error, OSError):
-            if any(self._counts) or self._touched or self._damaged:
+            if self._is_in_place() and (any(self._counts) or self._touched or self._damaged):
                 self._write()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Closes everything, and forgets what was to be written."""
+        db, self._db = self._db, None
         self._files.close()
-        db.close()
+        if db is not None:
+            db.close()
+        self._pending_done()
+
+    def _pending_done(self) -> None:
+        self._damaged.clear()
+        self._touched.clear()
+        self._counts[:] = (0, 0, 0.0, 0.0)
 
     def _write(self, more: Callable[[], None] | None = None) -> None:
         """One transaction: what is pending, then what is new, then what has to go."""
@@ -240,9 +264,7 @@ class SQLiteCache(Cache):
                 more()
             log.evict()
             log.compact()
-        self._damaged.clear()
-        self._touched.clear()
-        self._counts[:] = (0, 0, 0.0, 0.0)
+        self._pending_done()
         if self._max_bytes is not None:
             _sqlite_file.shorten_log(db, self._path, self._max_bytes)
 

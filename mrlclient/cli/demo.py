@@ -12,8 +12,8 @@ import typer
 
 from mrlclient.cli._console import console, percent, table
 from mrlclient.cli._options import Debug
-from mrlclient.config import EMBEDDED_DEFAULT
 from mrlclient.errors import NotMatryoshkaError
+from mrlclient.registry import EMBEDDED_DEFAULT
 
 if TYPE_CHECKING:
     from mrlclient.evaluate import Collection
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 #: The widths to compare with the full one.
 _WIDTHS = (256, 128, 64, 32)
-_EXAMPLES = 3
 _FLOAT32_BYTES = 4
 
 _REFUSED = "openai:text-embedding-ada-002"
@@ -74,9 +73,9 @@ def demo(
 def _show_examples(
     texts: Collection, queries: EmbeddingResult, documents: EmbeddingResult, widths: Sequence[int]
 ) -> None:
-    from mrlclient.evaluate import examples
+    from mrlclient.evaluate._examples import examples
 
-    picked, answered = examples(queries, documents, texts.relevant, widths, count=_EXAMPLES)
+    picked, answered = examples(queries, documents, texts.relevant, widths)
     typer.echo(
         f"At {widths[0]} dimensions {answered:,} summaries find their own text first. Of these, the\n"
         f"middle of each third by the rank at {widths[-1]}, and what is found first at each width:\n"

@@ -8,9 +8,8 @@ from inspect import Parameter
 from typing import Any
 
 from mrlclient.errors import missing_extra
-from mrlclient.registry import EMBEDDED_DEFAULT, default_model
 
-__all__ = ["EMBEDDED_DEFAULT", "arguments_of", "arguments_of_file", "check_installed", "default_model", "values_of"]
+__all__ = ["arguments_of", "arguments_of_file", "check_installed", "values_of"]
 
 
 def arguments_of(values: Mapping[str, Any]) -> dict[str, Any]:

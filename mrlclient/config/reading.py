@@ -17,6 +17,7 @@ from mrlclient.canary import Canary
 from mrlclient.config import tables
 from mrlclient.config.files import Place, expanded
 from mrlclient.config.problems import Problem, raised
+from mrlclient.config.writing import SECRET
 from mrlclient.dimensions import OnNarrow
 from mrlclient.errors import ConfigurationError, DimensionsError, MissingCredentialsError, MRLError
 from mrlclient.limits import Limits
@@ -143,14 +144,13 @@ class Reader:
     def _model_table(self, values: Mapping[str, Any], at: Place, more: tables.Kinds) -> dict[str, Any]:
         """What is right of a table of a model: its keys, and `more`."""
         provider = provider_of(values.get("model"))
+        settings: tables.Kinds = {}
         if provider is None:
             # Nobody knows which settings it has: what another provider knows may be right.
             others = map(registry.provider_class, catalogue().providers)
             settings = {name: Any for each in others for name in tables.kinds_of(each)}
-        else:
-            settings = {}
-        kinds = settings | {**tables.model_kinds(provider), **more}
-        secrets = [name for name in values if name not in kinds and tables.SECRET.search(str(name))]
+        kinds = {**settings, **tables.model_kinds(provider), **more}
+        secrets = [name for name in values if name not in kinds and SECRET.search(str(name))]
         variable = getattr(provider, "key_variable", "OPENAI_API_KEY") or "SERVER_API_KEY"
         for name in secrets:
             self._without_key.add(at)

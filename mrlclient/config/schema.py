@@ -98,9 +98,9 @@ def _model(title: str, properties: dict[str, Any], model: dict[str, Any]) -> dic
 
 
 def _table(kinds: tables.Kinds, make: Callable[..., object]) -> dict[str, Any]:
-    required = [name for name, kind in kinds.items() if tables.is_required(kind)]
-    table = {"type": "object", "additionalProperties": False, "properties": _properties(kinds, make)}
-    return table | ({"required": required} if required else {})
+    table = tables.adapter(kinds).json_schema()
+    del table["title"]
+    return table | {"properties": _properties(kinds, make)}
 
 
 def _properties(kinds: tables.Kinds, make: Callable[..., object]) -> dict[str, Any]:

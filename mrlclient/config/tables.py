@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 
 from mrlclient._codes import Quantization
 from mrlclient.canary import Canary
-from mrlclient.config.writing import SECRET as SECRET
+from mrlclient.config.writing import SECRET
 from mrlclient.dimensions import OnNarrow
 from mrlclient.limits import Limits
 from mrlclient.models import ModelSpec
@@ -98,16 +98,11 @@ def canary_kinds() -> Kinds:
     return {**kinds_of(Canary), "path": Required[str]}
 
 
-def is_required(kind: Any) -> bool:
-    """Whether a key of this type has to be there."""
-    return get_origin(kind) is Required
-
-
-def adapter(kinds: Kinds, name: str = "Table") -> TypeAdapter[Any]:
+def adapter(kinds: Kinds) -> TypeAdapter[Any]:
     """What checks such a table."""
     # Type checkers want to know its keys, which are known only now.
     make: Any = TypedDict
-    table = make(name, dict(kinds), total=False)
+    table = make("Table", dict(kinds), total=False)
     table.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
     return TypeAdapter(table)
 

@@ -2,7 +2,6 @@
 
 from mrlclient.evaluate._sweep import sweep
 from mrlclient.evaluate.collections import Collection, docstrings
-from mrlclient.evaluate.examples import Example, examples
 from mrlclient.evaluate.loading import SearchData, load
 from mrlclient.evaluate.metrics import mrr, ndcg, overlap, rank, recall
 from mrlclient.evaluate.outcome import Outcome
@@ -12,13 +11,11 @@ from mrlclient.evaluate.verdict import ProbeResult
 
 __all__ = [
     "Collection",
-    "Example",
     "Outcome",
     "ProbeResult",
     "SearchData",
     "ServerProbe",
     "docstrings",
-    "examples",
     "load",
     "mrr",
     "ndcg",

@@ -1,9 +1,9 @@
-"""How well the first numbers of vectors keep the neighbours that whole vectors have, beside as many other numbers."""
+"""How many of their nearest neighbours vectors keep in a prefix, compared with as many other numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Neighbours of a text that have to be kept.
+#: How many nearest neighbours of a text are compared.
 NEIGHBOURS = 10
-#: Texts whose neighbours are looked at, of all that were embedded.
+#: How many texts, at most, are compared by their neighbours.
 ANCHORS = 250
 #: Standard deviations by which a prefix has to beat the mean of what it is compared with.
 MIN_Z = 4.0
@@ -29,18 +29,18 @@ _Z95 = 1.645
 
 @dataclass(frozen=True, slots=True)
 class WidthStatistics:
-    """What is kept at one width: shares of the nearest neighbours that the full width has.
+    """Which share of the nearest neighbours at the full width is kept at one width.
 
     Attributes:
         dimensions: The width.
         prefix: The share that the first `dimensions` numbers keep.
-        random: The mean of what as many numbers keep that are drawn at random.
-        random_sd: The standard deviation of that, from draw to draw.
-        rotated: The mean of what the first `dimensions` numbers keep after a random rotation of all vectors.
-        rotated_sd: The standard deviation of that.
-        beaten: The share of all these draws and rotations that keep less than the prefix.
-        ndcg: nDCG@10 of the prefix, where answers to queries are known.
-        ndcg_random: The mean nDCG@10 of numbers drawn at random. Neither decides anything.
+        random: The share that as many randomly chosen numbers keep: the mean over the draws.
+        random_sd: The standard deviation over the draws.
+        rotated: The share that the first numbers keep after a random rotation of all vectors: the mean.
+        rotated_sd: The standard deviation over the rotations.
+        beaten: The share of all draws and rotations that keep less than the prefix.
+        ndcg: nDCG@10 of the prefix, if there are queries with known answers. It is not part of the verdict.
+        ndcg_random: The mean nDCG@10 of randomly chosen numbers. It is not part of the verdict either.
     """
 
     dimensions: int
@@ -55,38 +55,37 @@ class WidthStatistics:
 
     @property
     def gain(self) -> float:
-        """How much more the prefix keeps than the better of the two that it is compared with."""
+        """How much more the prefix keeps than the better of the two baselines."""
         return self.prefix - max(self.random, self.rotated)
 
     @property
     def z_random(self) -> float:
-        """The advantage over numbers drawn at random, in standard deviations of these."""
+        """The advantage over random numbers, in their standard deviations."""
         return _ratio(self.prefix - self.random, self.random_sd)
 
     @property
     def z_rotated(self) -> float:
-        """The advantage over rotated vectors, in standard deviations of these."""
+        """The advantage over rotated vectors, in their standard deviations."""
         return _ratio(self.prefix - self.rotated, self.rotated_sd)
 
     @property
     def nested(self) -> bool:
-        """Whether the prefix keeps more than chance would: more than every draw and every rotation, and by far."""
+        """Whether the prefix keeps clearly more than every draw and every rotation."""
         clear = min(self.z_random, self.z_rotated) >= MIN_Z and self.gain >= MIN_GAIN
         return self.beaten == 1.0 and clear
 
     @property
     def gain_bound(self) -> float:
-        """What the advantage is at most, with 95 % confidence; over the one of the two that is harder to beat."""
+        """Upper bound of the advantage over the better baseline, with 95 % confidence."""
         return min(
             self.prefix - self.random + _Z95 * self.random_sd,
             self.prefix - self.rotated + _Z95 * self.rotated_sd,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        """The statistics as plain values, ready for JSON."""
         derived = {name: getattr(self, name) for name in ("gain", "gain_bound", "z_random", "z_rotated", "nested")}
-        return values | derived
+        return asdict(self) | derived
 
 
 def width_statistics(

@@ -1,4 +1,4 @@
-"""Whether an order of numbers is that of their variances: then any model's vectors look nested."""
+"""Whether the numbers of vectors are sorted by variance: then the vectors of any model look nested."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from mrlclient.evaluate._nesting import rotate
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Below this, numbers within octaves fall in variance one by one: so many standard deviations are hardly chance.
+#: At or below this, variances fall within octaves: so many standard deviations are hardly chance.
 SORTED = -2.0
 #: Below this, the numbers have been made uncorrelated.
 DECORRELATED = 0.7
-#: An octave has to hold as many numbers to have an order.
+#: An octave with fewer numbers is left out.
 _MIN_OCTAVE = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How the variances of the numbers lie, and how the numbers hang together.
+    """How the variances of the numbers are ordered, and how the numbers correlate.
 
     Attributes:
-        trend: Spearman's correlation of a number's variance with its place within octaves (0 to 16, 16 to 32, 32 to
-            64, ...), each in standard deviations of chance, put together by Stouffer's method. Training with prefixes
-            lifts whole blocks of numbers, and leaves it within chance, at -2 to 2; where the numbers are sorted by
-            variance, if only the first ones, as principal components are, it is far below.
-        correlation: The mean squared correlation of two numbers, less what chance makes of so many texts, relative to
-            the same after a random rotation. A trained model has it near 1; principal components, near 0.
+        trend: Spearman's correlation of variance and position within each octave (0 to 16, 16 to 32, 32 to 64, ...), in
+            standard deviations of chance, combined by Stouffer's method. Matryoshka training raises whole blocks of
+            numbers and leaves the trend within chance, from -2 to 2. If the numbers are sorted by variance, even only
+            the first ones, as principal components are, it is far below.
+        correlation: The mean squared correlation of two numbers, minus what chance gives for so many texts, relative to
+            the same after a random rotation. It is near 1 for a trained model, and near 0 for principal components.
     """
 
     trend: float
@@ -38,12 +38,12 @@ class Order:
 
     @property
     def is_by_variance(self) -> bool:
-        """Whether what looks like nesting can be had from any model's vectors, by sorting or by PCA."""
+        """Whether what looks like nesting may come from sorting or PCA, which work on any model's vectors."""
         return self.trend <= SORTED or self.correlation <= DECORRELATED
 
     @property
     def is_decorrelated(self) -> bool:
-        """Whether the numbers are like principal components."""
+        """Whether the numbers are uncorrelated, like principal components."""
         return self.correlation <= DECORRELATED
 
 

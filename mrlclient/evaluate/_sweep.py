@@ -1,4 +1,4 @@
-"""Which size of the vectors is enough, on your own data: one embedding pass at the full width, and all from that."""
+"""Which vector size is enough on your own data. Everything is computed from one embedding pass at the full width."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mrlclient.evaluate._measuring import RESCORED, measure
 from mrlclient.evaluate.collections import Collection
 from mrlclient.evaluate.loading import SearchData, groups_of, load
 from mrlclient.evaluate.outcome import DataSet, Outcome, Settings
-from mrlclient.models import ModelSpec
+from mrlclient.models import ModelSpec, is_width
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 #: Types that are compared unless others are named.
 DTYPES: tuple[DType, ...] = ("float32", "float16", "int8", "binary")
 _NARROWEST = 32
-#: More groups than these are no groups but names.
+#: A field with more values than this does not name groups.
 _MOST_GROUPS = 50
-#: Fewer samples have no percentile as far out as a walk's.
+#: With fewer permutations p-values are too coarse.
 _FEWEST_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Task:
-    """What is to be measured, once it has been found that it can be."""
+    """What to measure, after all checks."""
 
     data: SearchData
     groups: list[str] | None
@@ -70,37 +70,37 @@ def sweep(
 ) -> Outcome:
     """Measures what each width and type of vectors loses on these texts, and says which is the smallest that is enough.
 
-    The texts are embedded once, at the full width; narrower and rounder vectors are made of those here. With a cache
-    in the embedder nothing is paid for twice, and a sweep that was interrupted goes on where it stopped. Beside two
-    matrices of all documents, little memory is taken.
+    The texts are embedded once, at the full width. Narrower and quantized vectors are made from those, here. If the
+    embedder has a cache, nothing is paid for twice, and an interrupted sweep resumes where it stopped. It takes the
+    memory of two matrices of all documents, and little more.
 
-    Documents stand in a random order, so that those which tie tell nothing. Where the queries have judgements, what is
-    lost is nDCG@10; else it is the overlap of the ten best with those of the full width, which is agreement and not
-    quality. Queries that no document answers are left out, and `notes` says how many.
+    Documents are shuffled first, so that ties favour none of them. If the queries have judgements, the loss is in
+    nDCG@10. If not, it is in the overlap of the top ten with the top ten at the full width: that is agreement, not
+    quality. Queries without a relevant document are left out, and `notes` says how many.
 
     Args:
-        embedder: One, or several to be compared. Their own `dimensions` do not matter.
-        data: Of `load`, a collection such as `docstrings()`, or a folder in BEIR's layout.
-        widths: To be measured, beside the full one. By default three quarters, a half, a quarter, and so on down to 32.
-        dtypes: Types to be measured; by default float32, float16, int8 and binary.
-        rescore: Whether int8 and binary are also measured with their best put in order again by float32.
-        tolerance: The loss that is still good enough, in points of the score: 0.02 is from 0.50 to 0.48.
-        confidence: That the recommended size loses no more than that, whichever it is.
-        group_by: A field of the queries that names groups, such as a language: what each of them loses.
-        references: Whether to measure what a PCA of these documents and random rotations would give.
-        funnel: Whether to measure searches in two stages.
-        rescore_depth: Documents that are put in order again.
-        resamples: Permutations, for each p-value.
-        seed: Of everything random.
-        progress: Whether to show bars on standard error, which take the extra `cli`.
+        embedder: One embedder, or several to compare. Their own `dimensions` do not matter.
+        data: What `load` returns, a collection such as `docstrings()`, or a folder in BEIR's layout.
+        widths: Widths to measure besides the full one. By default three quarters, a half, a quarter, and so on to 32.
+        dtypes: Types to measure. By default float32, float16, int8 and binary.
+        rescore: Whether to measure int8 and binary also with their best documents reranked by float32.
+        tolerance: The largest acceptable loss, in points of the score: 0.02 is from 0.50 to 0.48.
+        confidence: How sure it must be that the recommended size loses no more than that.
+        group_by: A field of the queries that names their group, such as a language. Losses are then told by group too.
+        references: Whether to compare with a PCA of these documents and with random rotations.
+        funnel: Whether to measure two-stage searches.
+        rescore_depth: How many documents are reranked.
+        resamples: Permutations for each p-value.
+        seed: The seed of everything random.
+        progress: Whether to show progress bars on standard error. They need the extra `cli`.
 
     Returns:
         The outcome; `outcome.models[0].recommendation` is the advice for the first embedder.
 
     Raises:
-        ConfigurationError: If an argument is out of range, or there are too few documents or queries to measure.
-        InputError: If a folder cannot be read, or a query has no such field; or a text cannot be embedded.
-        DimensionsError: If a model may not be cut to a width that was asked for.
+        ConfigurationError: If an argument is out of range, or there are too few documents or queries.
+        InputError: If a folder cannot be read, a query lacks the field `group_by`, or a text cannot be embedded.
+        DimensionsError: If a model must not be cut to one of the widths.
         ProviderError: If a provider failed or refused for good.
     """
     embedders = [embedder] if isinstance(embedder, Embedder) else list(embedder)
@@ -175,12 +175,12 @@ def _task(
     addresses = [each.model for each in embedders]
     if not embedders or len(set(addresses)) < len(addresses):
         raise ConfigurationError("Give one embedder, or several of different models.")
-    groups = None if group_by is None else groups_of(data, group_by)
+    kept = _answered(data, notes)
+    groups = None if group_by is None else groups_of(kept, group_by)
     if groups is not None and len(set(groups)) > _MOST_GROUPS:
         raise ConfigurationError(
             f"group_by={group_by!r} makes {len(set(groups)):,} groups. Take a field with {_MOST_GROUPS} or fewer."
         )
-    kept, groups = _answered(data, groups, notes)
     if len(kept.queries) < 2 or len(data.documents) < 2:
         raise ConfigurationError(
             f"{data.name} has {len(data.documents)} documents, and {len(kept.queries)} queries that they answer: too "
@@ -208,25 +208,24 @@ def _task(
     return _Task(kept, groups, places, qrels, of_each, chosen, notes)
 
 
-def _answered(data: SearchData, groups: list[str] | None, notes: list[str]) -> tuple[SearchData, list[str] | None]:
+def _answered(data: SearchData, notes: list[str]) -> SearchData:
     """The data with those queries that a document answers."""
     if data.qrels is None:
-        return data, groups
+        return data
     keep = [place for place, grades in enumerate(data.qrels) if any(grade > 0 for grade in grades.values())]
     if len(keep) == len(data.queries):
-        return data, groups
+        return data
     notes.append(
         f"{len(data.queries) - len(keep):,} of {len(data.queries):,} queries have no document that answers them, and "
         f"were left out."
     )
-    kept = replace(
+    return replace(
         data,
         query_ids=[data.query_ids[place] for place in keep],
         queries=[data.queries[place] for place in keep],
         qrels=[data.qrels[place] for place in keep],
         fields=[data.fields[place] for place in keep] if data.fields else [],
     )
-    return kept, None if groups is None else [groups[place] for place in keep]
 
 
 def _types(dtypes: Sequence[DType] | None, documents: int, notes: list[str]) -> tuple[DType, ...]:
@@ -257,14 +256,10 @@ def _widths(spec: ModelSpec, widths: Sequence[int] | None, notes: list[str]) -> 
         narrower = [native * 3 // 4, *(native >> halved for halved in range(1, native.bit_length()))]
         # In steps of eight, so that a bit for each fills its bytes.
         return [native, *(width // 8 * 8 for width in narrower if width >= _NARROWEST)]
-    wider = sorted({width for width in widths if width > native}) if _whole(widths) else []
+    wider = sorted({width for width in widths if isinstance(width, int) and width > native})
     if wider:
         notes.append(f"{spec.address} has no {', '.join(map(str, wider))} dimensions: its full width is {native}.")
     return sorted({native, *(check_width(spec, width) for width in widths if width not in wider)}, reverse=True)
-
-
-def _whole(widths: Sequence[int]) -> bool:
-    return all(isinstance(width, int) for width in widths)
 
 
 def _check_numbers(tolerance: float, confidence: float, rescore_depth: int, resamples: int) -> None:
@@ -273,5 +268,5 @@ def _check_numbers(tolerance: float, confidence: float, rescore_depth: int, resa
         if not number or not low < value < high:
             raise ConfigurationError(f"{name} must be a number between {low:g} and {high:g}, not {value!r}.")
     for name, whole, least in (("rescore_depth", rescore_depth, 1), ("resamples", resamples, _FEWEST_RESAMPLES)):
-        if not isinstance(whole, int) or isinstance(whole, bool) or whole < least:
+        if not is_width(whole) or whole < least:
             raise ConfigurationError(f"{name} must be a whole number from {least:,}, not {whole!r}.")

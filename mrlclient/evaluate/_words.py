@@ -39,11 +39,6 @@ def moment(made: str) -> str:
     return f"{made[:10]} {made[11:16]} UTC" if len(made) > 10 else made
 
 
-def plain_number(value: float) -> str:
-    """As short as it can be written: 0.02."""
-    return f"{value:g}"
-
-
 def interval(loss: Loss) -> str:
     """The 95 % confidence interval."""
     return f"{number(loss.low)} to {number(loss.high)}"
@@ -102,7 +97,7 @@ def headline(model: ModelOutcome) -> str:
 def summary(model: ModelOutcome, outcome: Outcome) -> str:
     """What the verdict comes to, in a sentence or two; nothing where there is no verdict."""
     point, full = model.recommended, model.full
-    tolerance = f"{plain_number(outcome.settings.tolerance)} of {measure(outcome.data.measure)}"
+    tolerance = f"{outcome.settings.tolerance:g} of {measure(outcome.data.measure)}"
     if point is None:
         return ""
     if model.recommendation.kind == "full":

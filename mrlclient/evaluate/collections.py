@@ -16,7 +16,7 @@ from mrlclient.errors import ConfigurationError
 #: Folders that are left out: tests of the library, the editor that comes with it, and whatever pip installed beside it.
 _LEFT_OUT = {"test", "tests", "idlelib", "site-packages", "dist-packages", "__pycache__"}
 
-#: A query is longer than this, in characters: a shorter summary says too little to be searched for.
+#: A query is longer than this, in characters: a shorter summary says too little to search with.
 _MIN_QUERY = 20
 #: A document is longer than this, in characters.
 _MIN_DOCUMENT = 80
@@ -32,7 +32,7 @@ class Collection:
         name: What the texts are.
         queries: No two alike.
         documents: No two alike. A document may be the answer to several queries.
-        relevant: For each query, the index of its one document.
+        relevant: For each query, the index of its one relevant document.
     """
 
     name: str
@@ -50,18 +50,17 @@ class Collection:
 
 
 def docstrings() -> Collection:
-    """The standard library's own docstrings as a known-item search; it takes a second or two.
+    """The standard library's own docstrings as a known-item search. Reading them takes a second or two.
 
-    A docstring's summary is a query, and the rest of it the one document to be found. Taken are those of modules,
-    classes and functions, except the library's tests and `idlelib`, whose summary is longer than 20 characters and
-    whose rest is longer than 80. White space is collapsed. A summary that stood before is dropped, a rest that stood
-    before is kept once. The files are parsed, never imported; one that cannot be parsed is passed over. They are read
-    once in a process.
+    The summary of a docstring is a query, and the rest of it is the one document to find. The docstrings are those of
+    modules, classes and functions, without the library's tests and `idlelib`. Summaries of 20 characters or less and
+    rests of 80 or less are left out. White space is collapsed. A repeated summary is dropped, and a repeated rest is
+    kept once. The files are parsed, never imported, once in a process; those that cannot be parsed are skipped.
 
-    The texts differ between releases of Python, so figures compare only within one: 2,362 queries on 3.11.7.
+    The texts differ between releases of Python, so compare figures within one release only: 2,362 queries on 3.11.7.
 
     Returns:
-        The collection, in the order of the files' names and of the lines in them.
+        The collection, in the order of the file names, and of the lines in each file.
 
     Raises:
         ConfigurationError: If this Python comes without the sources of its standard library.

@@ -1,4 +1,4 @@
-"""Your own texts and queries, and which documents answer which query, from files."""
+"""Your own documents, queries and relevance judgements, from files."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from mrlclient.errors import InputError
 from mrlclient.evaluate._records import field_of, records
 from mrlclient.evaluate.collections import Collection
 
-#: Columns of a file of judgements; BEIR's, then those that others give them.
+#: The columns of a file of judgements: BEIR's names, then others in use.
 _QUERY, _DOCUMENT, _GRADE = ("query-id", "query_id", "query"), ("corpus-id", "doc_id", "document"), ("score", "grade")
 
 
 @dataclass(frozen=True, slots=True)
 class SearchData:
-    """Documents, queries, and what answers them.
+    """Documents, queries, and which documents are relevant to which query.
 
     Attributes:
         name: What the texts are.
-        document_ids: No two alike.
+        document_ids: Unique.
         documents: The texts, in the same order.
-        query_ids: No two alike.
+        query_ids: Unique.
         queries: The texts, in the same order.
-        qrels: For each query, by its place, the grades of documents by theirs; above 0 is relevant. None where nobody
-            has judged.
-        fields: For each query, what its record had; empty where there were no records.
+        qrels: For each query, in the same order, a mapping from the index of a document to its grade. A grade above 0
+            is relevant. None if there are no judgements.
+        fields: For each query, the other fields of its record. Empty if the queries come from no file.
     """
 
     name: str
@@ -64,22 +64,21 @@ def load(
 ) -> SearchData:
     """Reads a data set.
 
-    A folder has BEIR's layout: `corpus.jsonl`, `queries.jsonl`, and `qrels/test.tsv`. Otherwise name two or three
-    files, each .jsonl, .csv, .tsv or .parquet. A document that has a title is embedded as the title, a space, and the
+    A folder must have BEIR's layout: `corpus.jsonl`, `queries.jsonl`, and `qrels/test.tsv`. Otherwise name two or
+    three files, each .jsonl, .csv, .tsv or .parquet. A document with a title is embedded as the title, a space, and the
     text. Judgements have three columns: `query-id`, `corpus-id` and `score`, or `query`, `document` and `grade`.
 
     Args:
         documents: A folder, or the file with a record for each document.
         queries: The file with a record for each query.
-        qrels: The file with a record for each judgement. Without one, a sweep can only say how far it agrees with the
-            full width.
-        id_field: The field that names a document or a query.
-        text_field: The field that has its text.
-        title_field: The field that has a document's title; records without it have none.
-        split: Which of a folder's judgements to take.
+        qrels: The file with a record for each judgement. Without it, a sweep can only compare with the full width.
+        id_field: The field with the id of a document or a query.
+        text_field: The field with its text.
+        title_field: The field with a document's title, which a record may lack.
+        split: Which judgements of a folder to read.
 
     Raises:
-        InputError: If a file is not what it should be; the message names the file and the line, and never the text.
+        InputError: If a file is malformed. The message names the file and the line, and never quotes a text.
         OSError: If a file cannot be read.
     """
     source = Path(documents)
@@ -111,7 +110,7 @@ def load(
 def _texts(
     path: Path, id_field: str, text_field: str, title_field: str | None
 ) -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """The texts by their names, each with its record."""
+    """The texts by id, each with the rest of its record."""
     found: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for place, record in records(path):
         name = _name(record, id_field, place)

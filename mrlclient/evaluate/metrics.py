@@ -26,10 +26,10 @@ def rank(queries: NDArray[np.float32], documents: NDArray[np.float32], k: int = 
     Args:
         queries: (n, d) float32.
         documents: (m, d) float32, of the same space and width as `queries`.
-        k: Documents to keep for each query; all where there are fewer.
+        k: Documents to keep for each query; all if there are fewer.
 
     Returns:
-        (n, min(k, m)) indices of documents, best first. Of equal scores the lower index stands first.
+        (n, min(k, m)) indices of documents, best first; ties are in the order of the indices.
 
     Raises:
         ValueError: If `k` is not positive.
@@ -54,13 +54,13 @@ def ndcg(
     For a known-item search the mean over the queries is `fmean(ndcg(dict(enumerate(rank(...))), qrels).values())`.
 
     Args:
-        rankings: For each query its documents, best first. A query that is missing found nothing.
-        qrels: For each query the grades of its documents; one that is missing has grade 0, and a negative grade counts
+        rankings: For each query its documents, best first. A missing query found nothing.
+        qrels: For each query the grades of its documents. A missing document has grade 0, and a negative grade counts
             as 0. Only these queries are scored.
-        k: Ranks that count.
+        k: Cutoff rank.
 
     Returns:
-        For each query of `qrels`, 0.0 to 1.0; 0.0 where no document is relevant.
+        For each query of `qrels`, 0.0 to 1.0; 0.0 if no document is relevant.
 
     Raises:
         ValueError: If `k` is not positive, or a ranking has a document twice.
@@ -76,10 +76,10 @@ def recall(
     Args:
         rankings: As for `ndcg`.
         qrels: As for `ndcg`; a document is relevant where its grade is above 0.
-        k: Ranks that count.
+        k: Cutoff rank.
 
     Returns:
-        For each query of `qrels`, 0.0 to 1.0; 0.0 where no document is relevant.
+        For each query of `qrels`, 0.0 to 1.0; 0.0 if no document is relevant.
 
     Raises:
         ValueError: If `k` is not positive, or a ranking has a document twice.
@@ -95,10 +95,10 @@ def mrr(
     Args:
         rankings: As for `ndcg`.
         qrels: As for `recall`.
-        k: Ranks that count.
+        k: Cutoff rank.
 
     Returns:
-        For each query of `qrels`, 1.0 down to 1 / k; 0.0 where no relevant document is among the first `k`.
+        For each query of `qrels`, 1.0 down to 1 / k; 0.0 if no relevant document is among the first `k`.
 
     Raises:
         ValueError: If `k` is not positive, or a ranking has a document twice.
@@ -107,14 +107,14 @@ def mrr(
 
 
 def overlap(rankings: NDArray[np.intp], others: NDArray[np.intp], *, k: int = 10) -> NDArray[np.float64]:
-    """The share of the first `k` documents of one ranking that are among the first `k` of another, whatever the order.
+    """The share of the first `k` documents of one ranking that are among the first `k` of another, in any order.
 
-    It says how far two rankings agree, and nothing of how good they are.
+    It tells how far two rankings agree, not how good they are.
 
     Args:
-        rankings: (n, r) documents, best first, none of them twice.
-        others: (n, r) likewise, for the same queries.
-        k: Ranks that count; all where there are fewer.
+        rankings: (n, r) documents, best first, each at most once.
+        others: (n, r) rankings for the same queries.
+        k: Cutoff rank; all ranks if there are fewer.
 
     Returns:
         (n,) 0.0 to 1.0.

@@ -1,6 +1,6 @@
-"""What a sweep found: plain values, which travel as JSON.
+"""What a sweep found: plain values that can be written as JSON.
 
-More than 300 lines, for most of them say what a value is.
+The file has more than 300 lines because most of them document a value.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from mrlclient.evaluate._plain import from_plain, to_plain
 
-#: Where the loss of a size lies: surely within the tolerance, surely beyond it, or the queries are too few to tell.
+#: Whether the loss of a size is surely within the tolerance, surely beyond it, or the queries are too few to tell.
 Verdict = Literal["within", "beyond", "undecided"]
 
 #: The version of the JSON.
@@ -24,12 +24,12 @@ class DataSet:
 
     Attributes:
         name: What the texts are.
-        documents: How many are searched.
-        queries: How many count: those with an answer among the documents.
-        judged: Whether it is known which documents answer a query. If not, the scores say how far a ranking agrees
-            with that of the full width, which is not how good it is.
-        measure: The score that the losses are of: `"ndcg@10"`, or `"overlap@10"` without judgements.
-        group_by: The field of the queries that names their group, if they have one.
+        documents: How many documents are searched.
+        queries: How many queries count: those with a relevant document.
+        judged: Whether there are relevance judgements. If not, the scores tell how far a ranking agrees with the one
+            at the full width, not how good it is.
+        measure: The score whose loss is told: `"ndcg@10"`, or `"overlap@10"` without judgements.
+        group_by: The field of the queries that names their group; None without groups.
     """
 
     name: str
@@ -45,14 +45,14 @@ class Settings:
     """How it was measured.
 
     Attributes:
-        tolerance: The loss of `measure` that is still good enough, absolute: 0.02 is from 0.50 to 0.48.
-        confidence: That the recommended size loses no more than that.
-        walks: Types that were walked down, each with its share of the doubt: with 4 and a confidence of 0.95, a size
-            is `"within"` at 1 - 0.05 / 4.
-        resamples: Permutations, for each p-value.
-        seed: Of their random numbers.
-        rescore_depth: Documents on the shortlist that is put in order again by float32, where a point is rescored.
-        hurt: The loss from which a query counts as hurt.
+        tolerance: The largest acceptable loss of `measure`, absolute: 0.02 is from 0.50 to 0.48.
+        confidence: How sure it is that the recommended size loses no more than that.
+        walks: Types whose widths were tested, one after the other, from the widest down. They share the chance of an
+            error: with 4 of them and a confidence of 0.95, each is tested at 1 - 0.05 / 4.
+        resamples: Permutations for each p-value.
+        seed: The seed of the permutations.
+        rescore_depth: Documents that are reranked by float32, where a point is rescored.
+        hurt: A query that loses more than this counts as hurt.
     """
 
     tolerance: float
@@ -66,13 +66,13 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A mean loss, in points of the score: 0.01 is from 0.50 to 0.49, and less than nothing is a gain.
+    """A mean loss, in points of the score: 0.01 is from 0.50 to 0.49. A negative loss is a gain.
 
     Attributes:
-        mean: Over the queries.
-        low: Lower end of its two-sided 95 % confidence interval, paired.
-        high: Upper end.
-        p_value: Of a two-sided sign-flip permutation test that nothing is lost or gained.
+        mean: The mean over the queries.
+        low: Lower end of its two-sided 95 % confidence interval, from paired differences.
+        high: Upper end of the interval.
+        p_value: Of a two-sided sign-flip permutation test; the null hypothesis is no loss and no gain.
     """
 
     mean: float
@@ -87,11 +87,12 @@ class Group:
 
     Attributes:
         name: The value of the field `group_by`.
-        queries: How many are in it.
-        base: Their score at the full width: where it is poor there is little to lose.
-        loss: Of their scores.
-        p_value: That it loses no more than all the others do: one-sided, permuted, Holm-corrected over the groups.
-        worse: Whether that is below 0.05.
+        queries: How many queries are in it.
+        base: Their mean score at the full width. If it is low, there is little to lose.
+        loss: Their loss.
+        p_value: Of a one-sided permutation test against the other queries, Holm-corrected over the groups; the null
+            hypothesis is that the group loses no more than they do.
+        worse: Whether the p-value is below 0.05.
     """
 
     name: str
@@ -107,10 +108,10 @@ class Query:
     """A query that loses much at a point.
 
     Attributes:
-        id: Its name in the data set.
+        id: Its id in the data set.
         before: Its score at the full width.
         after: Its score at the point.
-        text: The text, for a report of the user's own; None where it was left out.
+        text: Its text; None if texts were left out of the JSON.
     """
 
     id: str
@@ -126,19 +127,18 @@ class Point:
     Attributes:
         dimensions: The width.
         dtype: The type of the stored numbers.
-        rescored: Whether the best by these numbers were put in order again by float32 of the same width.
-        scores: By name, each a mean over the queries: ndcg@10, recall@10, recall@100, mrr@10; or overlap@10 and
+        rescored: Whether the best documents were reranked by float32 vectors of the same width.
+        scores: Mean scores over the queries, by name: ndcg@10, recall@10, recall@100 and mrr@10; or overlap@10 and
             overlap@100.
-        loss: Of the data set's `measure`, against the full width in float32.
-        bound: The loss is below this with the confidence of one walk; `"within"` is a bound of the tolerance or less.
-        verdict: Where the loss lies.
+        loss: The loss of the data set's `measure`, against the full width in float32.
+        bound: Upper confidence bound of the loss. The verdict is `"within"` only if it is at most the tolerance.
+        verdict: How the loss compares with the tolerance.
         hurt: Share of the queries that lose more than `settings.hurt`, 0 to 1.
-        bytes_per_vector: What is searched.
-        bytes_total: For all documents.
-        rescore_bytes_per_vector: What is kept beside it to rescore with, on a disk perhaps; 0 where nothing is.
-        milliseconds: Of an exact search for one query in numpy on this machine, the median of several; None where it
-            was not measured.
-        groups: By name; empty without `group_by`.
+        bytes_per_vector: Bytes of one vector in the index that is searched.
+        bytes_total: The same for all documents.
+        rescore_bytes_per_vector: Bytes kept besides, perhaps on disk, to rescore with; 0 without rescoring.
+        milliseconds: Median time of an exact search for one query, in numpy on this machine; None if not measured.
+        groups: The groups of queries, in the order of their names; empty without `group_by`.
         worst: The queries that lose most, the worst first.
     """
 
@@ -160,13 +160,13 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What another way to make vectors narrow would give, in float32. Not to choose from, but to compare with.
+    """What another way of reducing dimensions gives, in float32: a baseline, not a choice.
 
     Attributes:
-        name: `"pca"`, fitted on these very documents, or `"rotation"`, the mean over random ones.
+        name: `"pca"`, fitted on these very documents, or `"rotation"`, the mean over random rotations.
         dimensions: The width.
-        scores: As of a `Point`.
-        loss: Against the full width, as of a `Point`.
+        scores: As for a `Point`.
+        loss: As for a `Point`.
     """
 
     name: Literal["pca", "rotation"]
@@ -177,18 +177,18 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class FunnelSetting:
-    """A search in two stages, in float32: a shortlist by few dimensions, put in order by all of them.
+    """A two-stage search in float32: a shortlist by few dimensions, reranked by all of them.
 
     Attributes:
         shortlist_dimensions: Width of the first stage.
         depth: Documents on the shortlist.
-        scores: As of a `Point`. Nothing beyond the shortlist is found.
-        loss: Against an exact search at the full width.
-        shortlist_bytes: Of the first stage, all documents: what every query goes through.
-        rescore_bytes: Of the full vectors that are kept for the second stage; `depth` of them are read for a query.
-        cost: Bytes read for a query, as a share of those that an exact search reads.
-        milliseconds: For one query in numpy on this machine, the median of several; None where it was not measured.
-        exact_milliseconds: Likewise of an exact search at the full width, in turns with it.
+        scores: As for a `Point`. Documents that are not on the shortlist are never found.
+        loss: The loss against an exact search at the full width.
+        shortlist_bytes: Bytes of all vectors of the first stage: every query reads them.
+        rescore_bytes: Bytes of the full vectors that are kept for the second stage. A query reads `depth` of them.
+        cost: Bytes read for a query, as a share of what an exact search reads.
+        milliseconds: Median time for one query, in numpy on this machine; None if not measured.
+        exact_milliseconds: The same for an exact search at the full width, measured alternately.
     """
 
     shortlist_dimensions: int
@@ -207,11 +207,11 @@ class Pass:
     """What it took to embed everything once.
 
     Attributes:
-        seconds: Wall clock.
-        tokens: That the provider counted; None where it did not say.
-        usd: Their price; None where it is unknown.
-        cached_texts: Texts that were not paid for, because they stood in a cache.
-        saved_usd: What those had cost.
+        seconds: Wall-clock time.
+        tokens: Tokens that the provider counted; None if it did not say.
+        usd: Their price; None if it is unknown.
+        cached_texts: Texts that came from a cache and cost nothing.
+        saved_usd: What those had cost before.
     """
 
     seconds: float
@@ -226,14 +226,14 @@ class Recommendation:
     """The smallest size that is good enough, and why.
 
     Attributes:
-        kind: `"smaller"`; `"full"`, where every smaller size is known to lose too much, or cannot be told not to; or
-            `"not enough evidence"`, where there are too few queries to say anything, and no size is named.
-        reasons: Sentences for people.
+        kind: `"smaller"`; `"full"`, if every smaller size loses too much, or more queries would not show otherwise; or
+            `"not enough evidence"`, if the queries are too few to tell: then no size is named.
+        reasons: The reasons, in sentences.
         dimensions: The width.
         dtype: The type.
-        rescored: Whether the best are put in order again by float32.
-        queries_needed: Queries that would do to tell whether the next smaller size is good enough, about, at a power of
-            80 %; None where it is known, or where more would not help.
+        rescored: Whether the best documents are reranked by float32.
+        queries_needed: About how many queries would tell whether the next smaller size is good enough, at a power of
+            80 %; None if that is known, or if more queries would not help.
     """
 
     kind: Literal["smaller", "full", "not enough evidence"]
@@ -250,15 +250,15 @@ class ModelOutcome:
 
     Attributes:
         address: `provider:name`.
-        native_dimensions: Its full width, against which all is compared.
-        matryoshka: Whether it may be cut. If not, it is measured at its full width only.
-        smallest_evaluated: The narrowest width that its authors evaluated, if they say.
+        native_dimensions: Its full width, with which everything is compared.
+        matryoshka: Whether it may be cut. If not, only the full width is measured.
+        smallest_evaluated: The narrowest width that its authors evaluated; None if unknown.
         embedding: What it took to embed everything.
-        points: Type by type, the widest first. The first is the full width in float32.
-        references: Other ways to make the vectors narrow.
-        funnel: Searches in two stages.
-        recommendation: What to take.
-        revision: The commit of the model's files; None where it is not known, as of a hosted one.
+        points: The sizes that were measured, type by type, the widest first. The first is the full width in float32.
+        references: Other ways of reducing dimensions, way by way, the widest first.
+        funnel: Two-stage searches.
+        recommendation: Which size to choose.
+        revision: The commit of the model's files; None if it is not known, as for a hosted model.
     """
 
     address: str
@@ -290,12 +290,12 @@ class Comparison:
     """Two models at equal bytes a vector, each at its best point of that size.
 
     Attributes:
-        bytes_per_vector: Of both.
-        first: The address of the one model, `first_point` its place in that model's `points`.
-        first_point: See `first`.
-        second: The address of the other.
-        second_point: See `second`.
-        difference: What is lost by taking the second instead of the first.
+        bytes_per_vector: The size of a vector of either.
+        first: The address of the first model.
+        first_point: Index into that model's `points`.
+        second: The address of the second model.
+        second_point: Index into that model's `points`.
+        difference: The loss of the second model against the first.
     """
 
     bytes_per_vector: int
@@ -308,15 +308,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What an outcome was made by.
+    """The software and the machine that made an outcome.
 
     Attributes:
-        mrlclient: The version of this package; None where it ran from its sources.
+        mrlclient: The version of this package; None if it is not installed.
         python: Implementation and version.
         numpy: Its version.
-        platform: The system, as `platform.platform()` has it.
-        processor: Its name.
-        cores: How many there are.
+        platform: The system, as `platform.platform()` gives it.
+        processor: The name of the processor.
+        cores: The number of cores.
     """
 
     mrlclient: str | None
@@ -334,11 +334,11 @@ class Outcome:
     Attributes:
         data: What was searched.
         settings: How it was measured.
-        models: One or several.
+        models: What was found for each model.
         comparisons: Every two models at equal bytes, the largest size first.
-        notes: What whoever reads the figures has to know, in sentences.
-        made: When it was done, such as `"2026-11-24T16:05:12+00:00"`, in UTC.
-        environment: What it was made by; None where that is not known.
+        notes: What a reader of the figures must know, in sentences.
+        made: When it was made, in UTC, such as `"2026-11-24T16:05:12+00:00"`.
+        environment: The software and the machine; None if unknown.
     """
 
     data: DataSet
@@ -350,10 +350,10 @@ class Outcome:
     environment: Environment | None = None
 
     def to_dict(self, *, texts: bool = False) -> dict[str, Any]:
-        """Plain values, as JSON has them.
+        """The outcome as plain values, ready for JSON.
 
         Args:
-            texts: Also the texts of the queries that lose most.
+            texts: Whether to include the texts of the queries that lose most.
         """
         plain: dict[str, Any] = {"format": FORMAT, **to_plain(self)}
         if not texts:
@@ -365,9 +365,9 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_dict` wrote.
+        """The outcome that `to_dict` wrote.
 
         Raises:
-            ConfigurationError: If it is nothing that this version can read; the message says where.
+            ConfigurationError: If this version cannot read it; the message says where.
         """
         return from_plain(cls, values, FORMAT)

@@ -1,4 +1,4 @@
-"""Does a model nest? For one that nobody says was trained for it."""
+"""Whether a model is Matryoshka, when nobody says so."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from mrlclient.vectors import l2_normalize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Pairs of the bundled collection that are embedded where no texts are given.
+#: Pairs of the bundled collection that are embedded if no texts are given.
 BUNDLED_PAIRS = 1000
-#: Random draws of numbers, and random rotations, at each width.
+#: Default number of random draws, and of random rotations, at each width.
 DRAWS, ROTATIONS = 30, 12
 
-#: Widths that are looked at: so many powers of two, none narrower than this.
+#: By default so many powers of two are measured, none narrower than this.
 _WIDTHS, _NARROWEST = 5, 8
-#: Draws that nDCG is worked out for.
+#: Random draws for which nDCG is computed.
 _NDCG_DRAWS = 10
 
 
@@ -45,29 +45,28 @@ def probe(
 ) -> ProbeResult:
     """Finds out whether the first numbers of a model's vectors are an embedding of their own.
 
-    The texts are embedded once, at the full width. At each width the first numbers are compared with as many random
-    ones, and with the first numbers after a random rotation of the vectors: by how many of a text's 10 nearest
-    neighbours are kept. Trained nesting has to beat all of them by far, at two widths at least, and must not be what
-    sorting by variance makes of any model.
+    The texts are embedded once, at the full width. Each width is judged by how many of a text's 10 nearest neighbours
+    the first numbers keep. They are compared with as many random numbers, and with the first numbers after a random
+    rotation of the vectors. A Matryoshka model must beat all of these clearly, at two widths or more, and its numbers
+    must not be sorted by variance, which makes any model look nested.
 
     Args:
-        source: An embedder of the model, at any width; or vectors at the full width, (n, D), which need not be unit
-            rows.
-        texts: With an embedder: the texts, better 1,000 than 100; or a `Collection`, whose documents are probed, and of
-            which nDCG is reported too. By default 1,000 pairs of `docstrings()`, which are about 120,000 tokens.
-        widths: The widths to look at. By default the five widest powers of two below the full width.
-        input_type: The role of texts that are no collection's.
-        draws: Random draws at each width.
-        rotations: Random rotations.
-        seed: What is drawn: the same seed and vectors give the same figures.
+        source: An embedder of the model, at any width; or vectors at the full width, (n, D), not necessarily unit rows.
+        texts: With an embedder: the texts, rather 1,000 than 100; or a `Collection`, whose documents are probed, and
+            for which nDCG is reported too. By default 1,000 pairs of `docstrings()`, about 120,000 tokens.
+        widths: The widths to measure. By default the five widest powers of two below the full width.
+        input_type: The role of the texts; a collection has its own roles.
+        draws: Random draws at each width, 10 or more.
+        rotations: Random rotations, 10 or more.
+        seed: The random seed: the same seed and vectors give the same figures.
 
     Returns:
-        The verdict with its figures.
+        The verdict and its figures.
 
     Raises:
         ConfigurationError: If the arguments contradict each other.
         DimensionsOutOfRangeError: If a width is not below the full one.
-        InputError: If vectors are not of numbers that are finite and not all zero.
+        InputError: If a vector is all zero or not finite.
         MRLError: As `Embedder.embed`.
     """
     for name, count in (("draws", draws), ("rotations", rotations)):
@@ -102,7 +101,7 @@ def _embedded(embedder: Embedder, texts: Iterable[str], input_type: InputType | 
 def _probe(vectors: NDArray[np.float32], widths: Sequence[int], draws: int, rotations: int, seed: int) -> ProbeResult:
     distinct = _distinct(vectors)
     statistics, order = list[WidthStatistics](), None
-    # The figures of a few texts would mislead, and of as many as there are neighbours there are none.
+    # Figures of a few texts would mislead, and with no more texts than neighbours there are none.
     if len(distinct) > 2 * NEIGHBOURS and widths:
         chance = np.random.default_rng(seed)
         statistics = width_statistics(distinct, widths, draws=draws, rotations=rotations, chance=chance)
@@ -124,7 +123,7 @@ def _probe(vectors: NDArray[np.float32], widths: Sequence[int], draws: int, rota
 
 
 def _distinct(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The vectors without those that stood before: a text's duplicate is its neighbour at every width."""
+    """The distinct vectors: a text's duplicate would be its neighbour at every width."""
     first = dict[bytes, int]()
     for place, row in enumerate(vectors):
         first.setdefault(row.tobytes(), place)
@@ -161,7 +160,7 @@ def _checked_widths(native: int, widths: Sequence[int] | None) -> list[int]:
 
 
 def _sample(collection: Collection, seed: int) -> Collection:
-    """Some pairs of a collection, and none of its other documents."""
+    """A random sample of the pairs of a collection, without its other documents."""
     count = min(BUNDLED_PAIRS, len(collection))
     picked = np.sort(np.random.default_rng(seed).choice(len(collection), count, replace=False))
     documents = {collection.relevant[query]: None for query in picked}

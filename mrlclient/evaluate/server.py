@@ -1,4 +1,4 @@
-"""What a server does with the parameter that asks for a width."""
+"""What a server does with the parameter for the width."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 Behaviour = Literal[Cut, "differs"]
 
-#: What is sent: short, and unlike each other.
+#: What is sent: short sentences, unlike each other.
 SENTENCES = (
     "Whales live in the sea and breathe air.",
     "The bakery on the corner opens at six in the morning.",
     "A matrix is symmetric if it equals its transpose.",
     "She repaired the old bicycle in an afternoon.",
 )
-#: How often it is sent.
+#: How many requests are sent.
 REQUESTS = 3
-#: How far apart two vectors may be that are called the same: what half precision and another batch make of it.
+#: The largest distance of two vectors that count as the same: half precision and another batch make a difference.
 TOLERANCE = 2e-3
 
 _SAID: dict[str, str] = {
@@ -45,21 +45,21 @@ _SAID: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerProbe:
-    """What a server made of a reduced width.
+    """What a server answers to a reduced width.
 
     Attributes:
         model: The model's address.
         origin: The server.
         native_dimensions: The full width.
         dimensions: The width that was asked for.
-        received: The width that came; None where it refused.
-        behaviour: `"honours"`: slice, then L2. `"ignores"`: the full width came. `"slices_without_l2"`: cut, but not of
-            unit length. `"pads"`: filled up with zeros. `"refuses"`. `"differs"`: something else came.
-        distance: The largest distance of a text's vector from the prefix of its full vector, both of unit length; None
-            where there is nothing to compare.
-        noise: The same between two requests for the full width: what the server does not repeat.
-        length: The mean length of the vectors that came, as the server sent them.
-        requests: Requests that were sent.
+        received: The width of the answer; None without a usable answer.
+        behaviour: `"honours"`: slice, then L2. `"ignores"`: the answer has the full width. `"slices_without_l2"`: cut,
+            but not to unit length. `"pads"`: padded with zeros. `"refuses"`: an error. `"differs"`: anything else.
+        distance: The largest distance between a text's vector and the prefix of its full vector, both of unit length;
+            None if there is nothing to compare.
+        noise: The largest distance between two answers at the full width: the server's own noise.
+        length: The mean L2 norm of the vectors as the server sent them; None without a usable answer.
+        requests: How many requests were sent.
     """
 
     model: str
@@ -75,29 +75,28 @@ class ServerProbe:
 
     @property
     def advice(self) -> str:
-        """What follows for the model's declaration."""
+        """What to write into the model's declaration."""
         return _SAID[self.behaviour]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """The result as plain values, ready for JSON."""
         return asdict(self) | {"advice": self.advice}
 
 
 def probe_server(embedder: Embedder, dimensions: int | None = None) -> ServerProbe:
-    """Finds out what a server does with the parameter for the width: by asking, not by what it is said to do.
+    """Finds out, by asking, what a server does with the parameter for the width.
 
-    Three requests of four short sentences, some 40 tokens each: two for the full width, one for a reduced one. They are
-    sent as they are, without cache and fallback, and are not tried again. The width is asked for even of a model that
-    is not Matryoshka: nothing is done with the vectors but to compare them.
+    It sends three requests of four short sentences, about 40 tokens each: two for the full width, one for a reduced
+    width. There is no cache, no fallback and no retry. The model need not be Matryoshka: the vectors are only compared.
 
     Args:
         embedder: An embedder of the model.
-        dimensions: The reduced width. By default the widest that the model's `server_dimensions` lists below the full
-            one, else half the full width.
+        dimensions: The reduced width. By default the widest of the model's `server_dimensions` below the full width,
+            else half the full width.
 
     Raises:
-        ConfigurationError: If there is no server, or the width is not below the full one.
-        ProviderError: If a request fails; that for the reduced width only if it was not refused.
+        ConfigurationError: If there is no server, or the width is not below the full width.
+        ProviderError: If a request fails. That a server refuses the reduced width is no error.
     """
     provider = provider_of(embedder)
     spec, width = provider.spec, reduced_width(provider.spec, dimensions)

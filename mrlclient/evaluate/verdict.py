@@ -1,41 +1,42 @@
-"""What a probe found: the verdict, and what it rests on."""
+"""What a probe found: the verdict, and the evidence for it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mrlclient.errors import ConfigurationError
 from mrlclient.evaluate._nesting import MIN_GAIN, MIN_Z, NEIGHBOURS, NO_GAIN, WidthStatistics
 from mrlclient.evaluate._order import Order
+from mrlclient.evaluate._plain import to_plain
 from mrlclient.models import ModelSpec
 
 Verdict = Literal["matryoshka", "not matryoshka", "undecided"]
 
-#: Distinct texts without which nothing is decided.
+#: With fewer distinct texts nothing is decided.
 MIN_TEXTS = 100
-#: Widths at which nesting has to be seen.
+#: Nesting has to be seen at this many widths.
 MIN_NESTED = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """Whether vectors are nested, and what that rests on.
+    """Whether vectors are nested, and the evidence.
 
     Attributes:
         verdict: `"matryoshka"`, `"not matryoshka"` or `"undecided"`.
         reason: Why, in a sentence or two.
         widths: The widths at which the first numbers are better than chance, narrowest first.
-        statistics: For each width that was looked at, what it keeps; narrowest first.
-        order: How the numbers' variances lie; None where nothing was measured.
+        statistics: What each measured width keeps, narrowest first.
+        order: How the variances are ordered; None if nothing was measured.
         dimensions: The full width.
-        texts: Texts that were looked at, duplicates left out.
-        duplicates: Texts that were left out, for their vector was there already.
-        draws: Random draws that a prefix was compared with, at each width.
-        rotations: And random rotations.
-        seed: What those were drawn with: the same gives the same figures.
-        model: The model, as it was declared; None where vectors were given.
+        texts: How many texts were measured, without duplicates.
+        duplicates: How many texts were left out because another had the same vector.
+        draws: How many random draws a prefix was compared with, at each width.
+        rotations: How many random rotations it was compared with.
+        seed: The random seed: the same seed gives the same figures.
+        model: The model as it was declared; None if vectors were given.
     """
 
     verdict: Verdict
@@ -52,15 +53,15 @@ class ProbeResult:
     model: ModelSpec | None = field(default=None, repr=False)
 
     def spec(self, declared: ModelSpec | None = None) -> ModelSpec:
-        """The model, declared to be Matryoshka, with the evidence in `sources`.
+        """The model's spec with `matryoshka=True`, and with the evidence in `sources`.
 
-        Narrower widths than the narrowest at which nesting was seen will warn.
+        Using it below the narrowest width at which nesting was seen will warn.
 
         Args:
-            declared: The model that the vectors came from, where vectors were probed and not an embedder.
+            declared: The model that the vectors came from, if vectors were probed instead of an embedder.
 
         Raises:
-            ConfigurationError: If the verdict is another, or the model is not known or of another width.
+            ConfigurationError: If the verdict is not `"matryoshka"`, or the model is unknown or of another width.
         """
         base = self.model if declared is None else declared
         if self.verdict != "matryoshka":
@@ -80,7 +81,7 @@ class ProbeResult:
         )
 
     def evidence(self) -> str:
-        """What was measured, in one line."""
+        """The evidence in one line."""
         nested = [each for each in self.statistics if each.dimensions in self.widths]
         figures = "; ".join(
             f"{each.dimensions}: {each.prefix:.3f} against {max(each.random, each.rotated):.3f}, "
@@ -93,12 +94,10 @@ class ProbeResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values, as JSON has them."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return values | {
-            "widths": list(self.widths),
+        """The result as plain values, ready for JSON."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain | {
             "statistics": [each.to_dict() for each in self.statistics],
-            "order": None if self.order is None else asdict(self.order),
             "model": None if self.model is None else self.model.address,
         }
 
@@ -132,8 +131,7 @@ def decide(
             f"{MIN_Z:g} standard deviations and {MIN_GAIN:g} at least; and not because they are sorted by variance.",
             nested,
         )
-    bounded = [each for each in statistics if each.gain_bound < NO_GAIN]
-    if not nested and len(bounded) == len(statistics):
+    if not nested and all(each.gain_bound < NO_GAIN for each in statistics):
         return (
             "not matryoshka",
             f"At no width do the first numbers keep more than any others would; an advantage of {NO_GAIN:g} can be "
@@ -147,11 +145,7 @@ def decide(
             "More texts may show others.",
             nested,
         )
-    return (
-        "undecided",
-        "No advantage of the first numbers is clear, and none can be ruled out. Give more texts.",
-        (),
-    )
+    return "undecided", "No advantage of the first numbers is clear, and none can be ruled out. Give more texts.", ()
 
 
 def _listed(widths: Sequence[int]) -> str:

@@ -47,7 +47,7 @@ class Index:
         """The embedder, which belongs to the index.
 
         Raises:
-            IncompatibleSpaceError: If its vectors do not belong into the index.
+            IncompatibleSpaceError: If its vectors do not belong to the index.
             MRLError: As `Embedder` and `IndexContract.check`.
         """
         with self._turn:

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 class IndexVectors:
     """An embedder's vectors as one index takes them: of its width, unit length, float32, C-contiguous, finite.
 
-    For a new index take `new`, for one that is there `open`, which checks its contract.
+    Use `new` for a new index, and `open` for an existing one, whose contract it checks.
 
     Attributes:
-        embedder: Who embeds. It stays the caller's to close.
-        contract: What the index's vectors are.
+        embedder: The embedder, which you close yourself.
+        contract: What the index holds.
     """
 
     embedder: Embedder
@@ -54,10 +54,10 @@ class IndexVectors:
 
     @classmethod
     def open(cls, embedder: Embedder, contract: IndexContract, *, canary: bool = True) -> IndexVectors:
-        """The vectors for an index that is there; see `IndexContract.check`.
+        """The vectors for an existing index; see `IndexContract.check`.
 
         Raises:
-            IncompatibleSpaceError: If the embedder's vectors do not belong into the index.
+            IncompatibleSpaceError: If the embedder's vectors do not belong to the index.
             MRLError: As `IndexContract.check`.
         """
         contract.check(embedder, canary=canary)
@@ -137,9 +137,9 @@ class IndexVectors:
         return (await self.embedder.aembed([text], dimensions=self.dimensions, input_type="query", dtype="float32"))[0]
 
     def fit(self, rows: ArrayLike) -> NDArray[np.float32]:
-        """Vectors of the index's model that are there already, ready to be inserted.
+        """Existing vectors of the index's model, made ready to be inserted.
 
-        A store may take NaN, or a view of wider vectors, without an error: what it then finds is wrong.
+        A store may accept NaN, or a view of wider vectors, without an error, and then find the wrong documents.
 
         Args:
             rows: (n, D) floats, D >= the index's width, such as an `EmbeddingResult`. Not changed.
@@ -148,7 +148,7 @@ class IndexVectors:
             (n, d) float32, C-contiguous, unit rows.
 
         Raises:
-            InputError: If they are no such matrix, or a row is not usable; `index` says which.
+            InputError: If they are not such a matrix, or a row cannot be used; `index` says which.
             NotMatryoshkaError: If the model may not be cut to the index's width.
             DimensionsOutOfRangeError: If they are narrower than the index, or wider than the model.
         """

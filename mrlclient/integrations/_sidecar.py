@@ -39,10 +39,10 @@ def read_contract(path: str | os.PathLike[str]) -> IndexContract:
 
 
 def write_both(path: str | os.PathLike[str], contract: IndexContract, write: Callable[[str], object]) -> None:
-    """Puts an index and its contract in the place of the old ones.
+    """Replaces an index and its contract.
 
-    Whoever reads meanwhile, or after a process was killed here, finds an index without a contract at the worst, never
-    one with another's.
+    A reader in the meantime, or after the process was killed here, may find an index without a contract, but never one
+    with the contract of another.
 
     Args:
         path: The index's file.

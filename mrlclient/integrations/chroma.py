@@ -1,4 +1,4 @@
-"""`MRLEmbeddingFunction` for Chroma: a collection that keeps who embeds for it, and refuses anybody else.
+"""`MRLEmbeddingFunction` for Chroma: a collection stores which embedder it belongs to, and refuses any other.
 
 Import this module wherever such a collection is opened: Chroma finds the function by its name.
 """
@@ -36,19 +36,19 @@ _KEYS = {"profile", "contract"}
 
 @register_embedding_function
 class MRLEmbeddingFunction(EmbeddingFunction[Documents]):  # type: ignore[misc, unused-ignore]
-    """Embeds the documents of a collection as documents, and what it is searched with as queries.
+    """Embeds the documents of a collection as documents, and its search texts as queries.
 
-    Give it to `client.create_collection`. The collection's configuration then holds the embedder's profile, with the
-    name of the key's variable at most, and the contract of the index. To open the collection, give Chroma no function,
-    or use `open_collection`: of a function that it is given, Chroma compares nothing but the name.
+    Pass it to `client.create_collection`. The configuration of the collection then holds the embedder's profile, which
+    may name the variable of a key but never holds one, and the contract of the index. To open the collection, pass
+    Chroma no function, or use `open_collection`: Chroma compares only the name of a function that it is passed.
 
     Args:
-        model: An address such as `"openai:text-embedding-3-small"`, a profile's values, or an embedder, which stays
-            yours to close.
-        dimensions: The width, where `model` is an address.
+        model: An address such as `"openai:text-embedding-3-small"`, a profile's values, or an embedder, which you close
+            yourself.
+        dimensions: The width, if `model` is an address.
 
     Raises:
-        ConfigurationError: If the embedder cannot be written down, because it holds a key or an object of yours.
+        ConfigurationError: If the embedder holds a key or an object of yours, which a profile cannot hold.
         MRLError: As `Embedder`, and as `Embedder.contract`: the provider is asked once.
     """
 
@@ -61,7 +61,7 @@ class MRLEmbeddingFunction(EmbeddingFunction[Documents]):  # type: ignore[misc, 
 
     @property
     def embedder(self) -> Embedder:
-        """The embedder, found to belong to the collection. One that was made here is closed by its `close`."""
+        """The embedder, once checked to belong to the collection. If it was made here, close it with its `close`."""
         return self._index.embedder
 
     @discreet
@@ -116,17 +116,17 @@ class MRLEmbeddingFunction(EmbeddingFunction[Documents]):  # type: ignore[misc, 
 
 
 def open_collection(client: ClientAPI, name: str, model: Model = None, *, dimensions: int | None = None) -> Collection:
-    """Opens a collection that was made with `MRLEmbeddingFunction`, for an embedder that belongs to it.
+    """Opens a collection that was made with `MRLEmbeddingFunction`, with an embedder that belongs to it.
 
     Args:
         client: The client.
         name: The collection's name.
-        model: As for `MRLEmbeddingFunction`; by default as the collection has it. A wider embedder is asked for the
+        model: As for `MRLEmbeddingFunction`; by default the collection's own. A wider embedder is used at the
             collection's width.
-        dimensions: The width, where `model` is an address.
+        dimensions: The width, if `model` is an address.
 
     Raises:
-        IncompatibleSpaceError: If its vectors do not belong into the collection.
+        IncompatibleSpaceError: If its vectors do not belong to the collection.
         ConfigurationError: If the collection was not made with `MRLEmbeddingFunction`.
         MRLError: As `Embedder`, and as the provider fails.
     """
@@ -142,7 +142,7 @@ async def aopen_collection(
 ) -> AsyncCollection:
     """`open_collection` for the running event loop, with an `AsyncHttpClient`.
 
-    Chroma itself embeds without `await`, and keeps the loop waiting meanwhile.
+    Chroma itself embeds without `await`, which blocks the loop meanwhile.
 
     Raises:
         MRLError: As `open_collection`.

@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 class MRLEmbedder(Embedder):  # type: ignore[misc]
     """An `Embedder` as DSPy's: a text gives (d,), a list of n texts (n, d) float32, unit rows; no texts give (0, d).
 
-    DSPy's cache is off and stays off: its key for an embedder of one's own holds neither model nor width. DSPy's
-    batches are not made either: all texts of a call go out in requests as large as the provider takes, several at once.
-    `acall` awaits, and holds nobody up. DSPy knows no roles: where the model tells queries from documents, use one
-    embedder for each.
+    DSPy's cache stays off: its key for a custom embedder holds neither the model nor the width. DSPy's batches are not
+    used either: all texts of a call go out in requests as large as the provider takes, several at once. `acall` does
+    not block the event loop. DSPy has no roles: if the model distinguishes queries from documents, use an embedder for
+    each.
 
     Args:
-        model: An address, a profile's values, or an embedder, which stays yours to close. By default the address in
+        model: An address, a profile's values, or an embedder, which you close yourself. By default the address in
             `MRLCLIENT_MODEL`, else the embedded default.
-        dimensions: The width of the embeddings; not beside a profile or an embedder, which say it themselves.
-        input_type: The role of the texts, `"query"` or `"document"`. None: what the model assumes by itself.
+        dimensions: The width of the embeddings. A profile or an embedder has its own, so leave it out with these.
+        input_type: The role of the texts, `"query"` or `"document"`; by default the model's default.
 
     Attributes:
-        embedder: The embedder. One that was made here is closed by `embedder.embedder.close()`.
+        embedder: The embedder. If it was made here, close it with `embedder.embedder.close()`.
 
     Raises:
         MRLError: As `Embedder`; so do the calls.
-        ConfigurationError: If a call asks for batches, for DSPy's cache, or for anything else of its own.
+        ConfigurationError: If a call sets `batch_size`, `caching` or any other option.
     """
 
     @discreet

@@ -52,18 +52,18 @@ def write_index(index: Any, path: str | os.PathLike[str], vectors: IndexVectors)
 
 
 def read_index(path: str | os.PathLike[str], embedder: Embedder, *, canary: bool = True) -> tuple[Any, IndexVectors]:
-    """Reads an index that `write_index` wrote, once the embedder's vectors are known to belong into it.
+    """Reads an index that `write_index` wrote, once the embedder's vectors are known to belong to it.
 
     Args:
         path: The index's file.
-        embedder: Who will search it, or add to it.
-        canary: Whether the model itself is asked, in one request; see `IndexContract.check`.
+        embedder: The embedder to search it with, or to add to it.
+        canary: Whether to check the model itself too, with one request; see `IndexContract.check`.
 
     Returns:
-        The `faiss.Index`, and the embedder's vectors as it takes them.
+        The `faiss.Index`, and the embedder's vectors for it.
 
     Raises:
-        IncompatibleSpaceError: If the embedder's vectors do not belong into the index.
+        IncompatibleSpaceError: If the embedder's vectors do not belong to the index.
         ConfigurationError: If there is no contract beside it, or one of them cannot be read.
         MRLError: As `IndexContract.check`.
     """

@@ -70,7 +70,7 @@ class _Component:
         self.warm_up()
 
     def close(self) -> None:
-        """Lets go of the connections. An `Embedder` that was given stays open; another run makes a new one."""
+        """Closes the connections; another run makes new ones. An `Embedder` that you passed stays open."""
         embedder, self._embedder = self._embedder, None
         if embedder is not None and embedder is not self.model:
             embedder.close()
@@ -112,11 +112,11 @@ class MRLTextEmbedder(_Component):
     """Embeds a query, for Haystack.
 
     Args:
-        model: An address, a profile's values as of `Embedder.to_dict`, or an `Embedder` with settings of its own, which
-            stays the caller's to close. By default as `Embedder`.
-        dimensions: The width of the embedding; the native width by default. An `Embedder` or a profile says it itself.
-        api_key: `Secret.from_env_var(...)`: the variable that holds the key. By default the provider's own. A token
-            works with an address only, and cannot be serialised.
+        model: An address, a profile's values as from `Embedder.to_dict`, or an `Embedder`, which you close yourself. By
+            default as `Embedder`.
+        dimensions: The width of the embedding; the native width by default. A profile or an `Embedder` has its own.
+        api_key: `Secret.from_env_var(...)`: the variable that holds the key. By default the provider's own variable. A
+            token works with an address only, and cannot be serialised.
         prefix: Goes before the text.
         suffix: Goes after the text.
 
@@ -194,8 +194,8 @@ class MRLDocumentEmbedder(_Component):
         api_key: As for `MRLTextEmbedder`.
         prefix: Goes before each text.
         suffix: Goes after each text.
-        meta_fields_to_embed: The meta fields whose values go before a document's content, where it has them.
-        embedding_separator: Stands between those and the content.
+        meta_fields_to_embed: Meta fields whose values are put before a document's content, if it has them.
+        embedding_separator: Separates these values and the content.
 
     Raises:
         MRLError: As `MRLTextEmbedder`.
@@ -233,10 +233,10 @@ class MRLDocumentEmbedder(_Component):
     @component.output_types(documents=list[Document], meta=dict[str, Any])  # type: ignore[untyped-decorator]
     @discreet
     def run(self, documents: list[Document]) -> dict[str, Any]:
-        """Embeds documents: all of them, or it is an error.
+        """Embeds all of the documents, or raises an error.
 
         Args:
-            documents: Any number. They stay as they are.
+            documents: Any number of documents. They are not changed.
 
         Returns:
             `documents`: copies with their embeddings, unit vectors. `meta`: the model, the width, and what it cost.

@@ -1,4 +1,4 @@
-"""`MRLEmbeddingFunction` for LanceDB: a table that keeps who embeds for it, and refuses anybody else.
+"""`MRLEmbeddingFunction` for LanceDB: a table stores which embedder it belongs to, and refuses any other.
 
 Import this module wherever such a table is opened: LanceDB finds the function by its name.
 """
@@ -35,19 +35,19 @@ _VARIABLE = "$var:"
 
 @register("mrlclient")
 class MRLEmbeddingFunction(TextEmbeddingFunction):  # type: ignore[misc, unused-ignore]
-    """Embeds the source column of a table as documents, and what the table is searched with as queries.
+    """Embeds the source column of a table as documents, and its search texts as queries.
 
-    Make one with `create`. A table that is made with it keeps the embedder's profile, with the name of the key's
-    variable at most, and the contract of the index, for which the provider is asked once. A table that is opened checks
-    its embedder against the contract before the first vector. `model="$var:NAME"` leaves the model to
-    `get_registry().set_var(NAME, ...)` of each process: an address, a profile or an embedder.
+    Make one with `create`. A table made with it stores the embedder's profile, which may name the variable of a key but
+    never holds one, and the contract of the index, for which the provider is asked once. A table that is opened checks
+    its embedder against the contract before the first vector. With `model="$var:NAME"` each process sets the model by
+    `get_registry().set_var(NAME, ...)`: an address, a profile or an embedder.
 
     Attributes:
-        model: An address such as `"openai:text-embedding-3-small"`, a profile's values, or an embedder, which stays
-            yours to close.
-        dimensions: The width, where `model` is an address.
+        model: An address such as `"openai:text-embedding-3-small"`, a profile's values, or an embedder, which you close
+            yourself.
+        dimensions: The width, if `model` is an address.
         contract: What the table holds, as `IndexContract.to_dict` gives it; the table fills it in.
-        max_retries: None of LanceDB's own: the embedder retries what can be retried.
+        max_retries: Always 0: the embedder retries what can be retried, and LanceDB does not.
     """
 
     # No argument is dropped, and none is shown: it may be a key.
@@ -73,7 +73,7 @@ class MRLEmbeddingFunction(TextEmbeddingFunction):  # type: ignore[misc, unused-
 
     @property
     def embedder(self) -> Embedder:
-        """The embedder, found to belong to the table. One that was made here is closed by its `close`."""
+        """The embedder, once checked to belong to the table. If it was made here, close it with its `close`."""
         return self._index.embedder
 
     def ndims(self) -> int:
@@ -83,9 +83,7 @@ class MRLEmbeddingFunction(TextEmbeddingFunction):  # type: ignore[misc, unused-
     def generate_embeddings(self, texts: Any) -> list[NDArray[np.float32] | None]:
         return self._embed(texts, "document")
 
-    @discreet
-    def compute_source_embeddings(self, texts: Any) -> list[NDArray[np.float32] | None]:
-        return self._embed(texts, "document")
+    compute_source_embeddings = generate_embeddings
 
     @discreet
     def compute_query_embeddings(self, query: Any) -> list[NDArray[np.float32] | None]:

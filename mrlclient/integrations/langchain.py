@@ -12,17 +12,17 @@ except ModuleNotFoundError as error:
 
 
 class MRLEmbeddings(Embeddings):  # type: ignore[misc, unused-ignore]  # untyped where it is not installed
-    """An `Embedder` as LangChain's `Embeddings`: documents and queries each in their role, async without a thread.
+    """An `Embedder` as LangChain's `Embeddings`: documents and queries in their roles, and async without threads.
 
-    It pickles as its embedder does: with settings, without a key.
+    It pickles like its embedder: with its settings, without a key.
 
     Args:
-        model: An address, a profile's values, or an embedder, which stays yours to close. By default the address in
+        model: An address, a profile's values, or an embedder, which you close yourself. By default the address in
             `MRLCLIENT_MODEL`, else the embedded default.
-        dimensions: The width of the embeddings; not beside a profile or an embedder, which say it themselves.
+        dimensions: The width of the embeddings. A profile or an embedder has its own, so leave it out with these.
 
     Attributes:
-        embedder: The embedder. One that was made here is closed by `embeddings.embedder.close()`.
+        embedder: The embedder. If it was made here, close it with `embeddings.embedder.close()`.
 
     Raises:
         MRLError: As `Embedder`; so do the methods.

@@ -33,16 +33,15 @@ class MRLEmbedding(BaseEmbedding):  # type: ignore[misc]
     `to_dict`, `from_dict` and pickle carry the settings, never a key or a connection.
 
     Args:
-        model: An address, a profile's values as of `Embedder.to_dict`, or an `Embedder` with settings of its own, which
-            stays the caller's to close. By default as `Embedder`.
-        dimensions: The width of the embeddings; the native width by default. An `Embedder` or a profile says it itself.
-        embed_batch_size: Texts that LlamaIndex hands over at once, up to 2048. Of these the embedder makes as many
+        model: An address, a profile's values as from `Embedder.to_dict`, or an `Embedder`, which you close yourself. By
+            default as `Embedder`.
+        dimensions: The width of the embeddings; the native width by default. A profile or an `Embedder` has its own.
+        embed_batch_size: Texts that LlamaIndex passes at once, up to 2048. The embedder splits them into as many
             requests as the provider needs. The `index` of an error counts within such a batch.
-        num_workers: How many such batches are under way at once in an async call, at least 2: LlamaIndex takes less for
-            no bound at all.
-        callback_manager: LlamaIndex's own; it does not travel to another process.
-        embeddings_cache: Refused, for it hands out wrong vectors: use the embedder's `cache`.
-        rate_limiter: Refused, for it cannot count requests: use the embedder's `limits`.
+        num_workers: How many such batches run at once in an async call, at least 2: LlamaIndex takes 1 as no limit.
+        callback_manager: LlamaIndex's own. It is not pickled.
+        embeddings_cache: Refused, because it returns wrong vectors: use the embedder's `cache`.
+        rate_limiter: Refused, because it cannot count requests: use the embedder's `limits`.
 
     Raises:
         ConfigurationError: If `embeddings_cache` or `rate_limiter` is given, now or later.
@@ -91,7 +90,7 @@ class MRLEmbedding(BaseEmbedding):  # type: ignore[misc]
 
     @property
     def embedder(self) -> Embedder:
-        """The embedder; one that was made here is closed by `embedder.close()`."""
+        """The embedder. If it was made here, close it with `embedder.close()`."""
         return self._embedder
 
     @computed_field(repr=False)  # type: ignore[prop-decorator]

@@ -28,23 +28,24 @@ if TYPE_CHECKING:
 
 
 class MRLOpenAI(openai.OpenAI):
-    """An `openai.OpenAI` whose `embeddings.create` is answered by an `Embedder`. It sends nothing to OpenAI by itself.
+    """An `openai.OpenAI` whose `embeddings.create` is answered by an `Embedder`. The client itself sends nothing.
 
-    The name in `model=` is one of `models`, or an address such as `"voyage:voyage-4"`, whose embedder is made when it
-    is first asked for. Callers that cannot pass `dimensions` put the width into the name: `"voyage:voyage-4@256"`.
+    The name in `model=` is one of `models`, or an address such as `"voyage:voyage-4"`, whose embedder is made at its
+    first use. Callers that cannot pass `dimensions` put the width into the name: `"voyage:voyage-4@256"`.
 
-    Answers are `openai`'s own types; `response.model` is the address of the model that was asked, and `usage` is None
-    where the provider does not count tokens. Errors are `MRLError` and `openai.OpenAIError` in one: a refused key is an
-    `mrlclient.AuthenticationError` and an `openai.AuthenticationError`.
+    Answers have the types of `openai`. `response.model` is the address of the model that was asked, and `usage` is None
+    if the provider does not count tokens. Every error is both an `MRLError` and an `openai.OpenAIError`: a refused key
+    is an `mrlclient.AuthenticationError` and an `openai.AuthenticationError`.
 
-    Token ids instead of texts are refused, as are `user`, `timeout`, `extra_headers` and `extra_query`, for they would
-    be lost; so is everything but `embeddings.create`. `with_options` too: retries and time are the embedder's.
+    Token ids instead of texts are refused. So are `user`, `timeout`, `extra_headers` and `extra_query`, because they
+    would be lost, and every method but `embeddings.create`. `with_options` is refused too: the embedder has its own
+    retries and deadline.
 
     Args:
-        models: Names that callers use, and what they stand for: an address, a profile's values, or an embedder, which
-            stays yours to close.
-        input_type: The role of the texts, `"query"` or `"document"`, where a call does not say it by
-            `extra_body={"input_type": ...}`. None: what the model assumes by itself.
+        models: The names that callers use, and what they stand for: an address, a profile's values, or an embedder,
+            which you close yourself.
+        input_type: The role of the texts, `"query"` or `"document"`, unless a call sets it by
+            `extra_body={"input_type": ...}`. By default the model's default.
 
     Raises:
         MRLError: As `Embedder`; so does `embeddings.create`.

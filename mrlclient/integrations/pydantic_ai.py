@@ -26,17 +26,18 @@ except ModuleNotFoundError as error:
 class MRLEmbeddingModel(EmbeddingModel):  # type: ignore[misc]
     """An `Embedder` as Pydantic AI's `EmbeddingModel`, for `pydantic_ai.Embedder(MRLEmbeddingModel(...))`.
 
-    Of the settings `dimensions` is the width of a call. `truncate` may only say what the embedder does. Any other
-    setting is an error: it would be lost. Tokens and price are in `usage`; who answered is in `provider_details`.
+    The setting `dimensions` is the width of a call. The setting `truncate` must agree with the embedder. Any other
+    setting is an error, because it would be lost. Tokens and price are in `usage`; who answered is in
+    `provider_details`.
 
     Args:
-        model: An address, a profile's values, or an embedder, which stays yours to close. By default the address in
+        model: An address, a profile's values, or an embedder, which you close yourself. By default the address in
             `MRLCLIENT_MODEL`, else the embedded default.
-        dimensions: The width of the embeddings; not beside a profile or an embedder, which say it themselves.
-        settings: Settings of every call that says no others.
+        dimensions: The width of the embeddings. A profile or an embedder has its own, so leave it out with these.
+        settings: Default settings of each call.
 
     Attributes:
-        embedder: The embedder. One that was made here is closed by `model.embedder.close()`.
+        embedder: The embedder. If it was made here, close it with `model.embedder.close()`.
 
     Raises:
         MRLError: As `Embedder`; so does `embed`.

@@ -3,6 +3,6 @@
 from mrlclient.operations import Answer
 from mrlclient.packing import Packing
 from mrlclient.plan import Batch
-from mrlclient.providers.base import LocalProvider, LocalReply, Provider
+from mrlclient.providers.base import LocalProvider, Provider
 
-__all__ = ["Answer", "Batch", "LocalProvider", "LocalReply", "Packing", "Provider"]
+__all__ = ["Answer", "Batch", "LocalProvider", "Packing", "Provider"]

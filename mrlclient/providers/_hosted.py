@@ -23,7 +23,7 @@ from mrlclient.models import ModelSpec
 from mrlclient.operations import Answer
 from mrlclient.packing import Packing
 from mrlclient.plan import Batch
-from mrlclient.providers._counting import TokenCounter, checked_counts
+from mrlclient.providers._counting import Counter, TokenCounter
 from mrlclient.providers._credentials import NO_KEY, Secret, check_base_url
 from mrlclient.providers._exchange import Reply, Request, Transport
 from mrlclient.providers._http import HTTPTransport
@@ -54,6 +54,7 @@ class HostedProvider(Provider):
         base_url_variable: The environment variable that may hold another base URL, where the vendor has one.
         vendor_urls: The vendor's own base URLs.
         default_max_inputs: Texts in one request for a declared model that does not say.
+        refused_input: Finds in an error's message the place of the text that is refused.
     """
 
     key_variable: ClassVar[str | None]
@@ -61,6 +62,7 @@ class HostedProvider(Provider):
     encoding_formats = ("base64",)
     vendor_urls: ClassVar[tuple[str, ...]]
     default_max_inputs: ClassVar[int]
+    refused_input: ClassVar[re.Pattern[str]]
 
     def __init__(
         self,
@@ -74,10 +76,7 @@ class HostedProvider(Provider):
         count_tokens: TokenCounter | None,
     ) -> None:
         super().__init__(model)
-        if not (count_tokens is None or callable(count_tokens)):
-            raise ConfigurationError("count_tokens must be a function from a list of texts to the tokens of each.")
-        self._counter = self._find_counter() if count_tokens is None else count_tokens
-        self.counts_tokens = self._counter is not None
+        self._counter = Counter(count_tokens, self.spec.tokenizer)
         # The model's name as the server knows it.
         self._served_name = self.spec.name
         self._packing = Packing(
@@ -152,17 +151,9 @@ class HostedProvider(Provider):
     def _error_details(self, body: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
         """The message, the code and the parameter at fault in an error's body."""
 
-    def _find_counter(self) -> TokenCounter | None:
-        """A counter for the model's tokens, if this disk has one."""
-        return None
-
     def _advice(self, status: int, parameter: str | None) -> str:
         """What to do about a refusal, where that is known: a sentence, or nothing."""
         return ""
-
-    def _refused_text(self, message: str) -> int | None:
-        """Which text of the batch an error's message refuses, if it names one."""
-        return None
 
     @property
     def _key_places(self) -> str:
@@ -220,9 +211,12 @@ class HostedProvider(Provider):
         vector = self.spec.native_dimensions * _BYTES_PER_NUMBER + _BYTES_PER_VECTOR
         return Request(body | self._fields(batch), 65_536 + len(batch.texts) * vector)
 
+    @property
+    def counts_tokens(self) -> bool:  # type: ignore[override]
+        return self._counter.is_there
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        assert self._counter is not None
-        return checked_counts(self._counter, texts)
+        return self._counter(texts)
 
     def send(self, request: Request, timeout: float | None = None) -> Reply:
         return self._transport.send(request, timeout)
@@ -259,11 +253,11 @@ class HostedProvider(Provider):
         """Our error for a reply that is not 200."""
         said, code, parameter = self._read_error(reply)
         sent = self._sent(batch)
-        index = self._refused_text(said) if reply.status == 400 else None
-        if index is not None and index < len(batch.texts):
+        refused = self.refused_input.search(said) if reply.status == 400 else None
+        if refused and int(refused[1]) < len(batch.texts):
             # The server counts within the batch; the caller's own index is put before.
             said = _PLACE.sub("", said)
-            return InputError(f"{self.name} refused it{sent.quoted(said)}", index=index)
+            return InputError(f"{self.name} refused it{sent.quoted(said)}", index=int(refused[1]))
         status = reply.status
         wait = retry_after(reply.headers)
         kind, retryable = classify(status, code)

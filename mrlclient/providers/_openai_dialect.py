@@ -10,11 +10,11 @@ from mrlclient.plan import Batch
 from mrlclient.providers._exchange import Transport
 from mrlclient.providers._hosted import HostedProvider
 
-_REFUSED_INPUT = re.compile(r"'\$?\.?input\[(\d+)\]'")
-
 
 class OpenAIDialect(HostedProvider):
     """A provider whose server is asked, and answers, as OpenAI's."""
+
+    refused_input = re.compile(r"'\$?\.?input\[(\d+)\]'")
 
     def _sdk_transport(self, client: Any, timeout: float) -> Transport:
         from mrlclient.providers._openai_sdk import OpenAISDKTransport
@@ -37,7 +37,3 @@ class OpenAIDialect(HostedProvider):
             code = "request_too_large"
         parameter = error.get("param")
         return message, code, str(parameter) if parameter else None
-
-    def _refused_text(self, message: str) -> int | None:
-        found = _REFUSED_INPUT.search(message)
-        return int(found[1]) if found else None

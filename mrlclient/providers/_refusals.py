@@ -51,13 +51,11 @@ def classify(status: int, code: str | None) -> tuple[type[ProviderError], bool]:
         return ServerError, retryable
     if code == INPUT_TOO_LARGE:
         return BadRequestError, False
-    if 400 <= status < 500:
+    if 300 <= status < 500:
+        # A redirect is never followed: the key and the texts would go to whatever host it names.
         return BadRequestError, retryable
     if status >= 500:
         return ServerError, retryable
-    if 300 <= status < 400:
-        # Never followed: the key and the texts would go to whatever host it names.
-        return BadRequestError, False
     return ResponseContractError, True
 
 

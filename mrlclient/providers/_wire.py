@@ -60,17 +60,14 @@ def decode_embeddings(
     )
 
 
-def _decode(answer: Any, count: int, provider: str, out: NDArray[Any] | None, dtype: DType = "float32") -> Answer:
+def _decode(answer: Any, count: int, provider: str, out: NDArray[Any] | None, dtype: DType) -> Answer:
     data = answer.get("data") if isinstance(answer, Mapping) else None
     if not isinstance(data, list) or not all(isinstance(item, Mapping) for item in data):
-        raise UnusableError("it has no list of data" + (", but an error" if _has_error(answer) else ""))
+        has_error = isinstance(answer, Mapping) and "error" in answer
+        raise UnusableError("it has no list of data" + (", but an error" if has_error else ""))
     if len(data) != count:
         raise UnusableError(f"it has {len(data)} vectors for {count} texts")
     return _answer(answer, _in_order(data), provider, out, dtype)
-
-
-def _has_error(answer: Any) -> bool:
-    return isinstance(answer, Mapping) and "error" in answer
 
 
 def _answer(

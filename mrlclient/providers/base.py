@@ -6,7 +6,6 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio.to_thread
@@ -22,20 +21,20 @@ if TYPE_CHECKING:
 
 
 class Provider(ABC):
-    """Who computes the embeddings of one model.
+    """What computes the embeddings of one model.
 
-    A third party's provider is a subclass, named by an entry point of the group `mrlclient.providers`, and passes
+    To add a provider, write a subclass, name it by an entry point of the group `mrlclient.providers`, and test it with
     `mrlclient.testing.ProviderContract`.
 
     Attributes:
         name: The part of an address before the colon.
         spec: The model.
         counts_tokens: Whether `count_tokens` works.
-        encoding_formats: How a server is asked to write vectors, such as `"base64"`; for spans.
-        truncates_input: Whether it can embed the beginning of an over-long text.
-        quantizes: Whether it can ask its server for what `ModelSpec.server_dtypes` says.
-        model_settings: Arguments of the constructor that are about the one model, such as where its files are; the
-            others hold for all of the provider's models.
+        encoding_formats: The formats in which a server is asked for vectors, such as `"base64"`; for telemetry.
+        truncates_input: Whether it can embed the beginning of a text that is too long.
+        quantizes: Whether it can ask its server for the types in `ModelSpec.server_dtypes`.
+        model_settings: Arguments of the constructor that are about one model, such as where its files are. The others
+            hold for all models of the provider.
     """
 
     name: ClassVar[str]
@@ -56,13 +55,8 @@ class Provider(ABC):
             )
 
     @classmethod
-    def from_spec(cls, spec: ModelSpec) -> Provider:
-        """A provider of this model, configured from the environment."""
-        return cls(spec)
-
-    @classmethod
     def find_spec(cls, model: str) -> ModelSpec:
-        """The model of that name, from the catalogue. A third party's provider with models of its own overrides it.
+        """The model of that name, from the catalogue. Override it in a provider with models of its own.
 
         Args:
             model: A name, or an address whose provider is this one.
@@ -78,10 +72,10 @@ class Provider(ABC):
         return self.spec
 
     def settings(self) -> dict[str, Any]:
-        """What else than the model it was made with, as a profile holds it: the constructor's arguments, plain values.
+        """The constructor's arguments besides the model, as the plain values of a profile.
 
         Raises:
-            ConfigurationError: If there is no way to say it in plain values, or a secret would be among them.
+            ConfigurationError: If they are no plain values, or one of them is a secret.
         """
         raise ConfigurationError(
             f"{type(self).__name__} does not say its settings as plain values. Pass the address {self.spec.address!r} "
@@ -90,7 +84,7 @@ class Provider(ABC):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What else than the model and its revision decides a vector, for cache keys: the origin, the file."""
+        """What a vector depends on besides the model and its revision, for cache keys: the origin, the file."""
         return ()
 
     @property
@@ -105,12 +99,12 @@ class Provider(ABC):
 
     @property
     def account(self) -> tuple[str, ...] | None:
-        """Whose limits are used: the origin, the key's fingerprint, the model. None where there are none."""
+        """Whose rate limits apply: the origin, the key's fingerprint, the model. None without limits."""
         return None
 
     @property
     def assumed_quota(self) -> Quota | None:
-        """What the account may ask for, as long as no answer says anything of it; None where nothing is known."""
+        """The rate limits to assume until an answer tells them; None if they are unknown."""
         return None
 
     @property
@@ -132,11 +126,11 @@ class Provider(ABC):
         """
 
     def translate(self, failure: Exception) -> MRLError:
-        """Our error for whatever sending raised. Pure. The failure's own message may hold a text, so it is left out."""
+        """Our error for what sending raised. Pure. It leaves the failure's own message out, which may hold a text."""
         return ProviderError(f"{self.spec.address} failed: {type(failure).__name__}", provider=self.name)
 
     def quota(self, reply: Any) -> Quota | None:
-        """What a reply says about the limits of the account; None where it says nothing. Pure."""
+        """The rate limits that a reply tells; None if it tells none. Pure."""
         return None
 
     @abstractmethod
@@ -145,7 +139,7 @@ class Provider(ABC):
 
         Args:
             request: What `encode` made.
-            timeout: Seconds that it may take at most, where that is less than the provider's own timeout.
+            timeout: Seconds that it may take, if that is less than the provider's own timeout.
         """
 
     @abstractmethod
@@ -176,18 +170,10 @@ class Provider(ABC):
         return f"{type(self).__name__}({'...' if spec is None else repr(spec.name)})"
 
 
-@dataclass(frozen=True, slots=True)
-class LocalReply:
-    """What a local model computed: (n, D) float32 vectors, and the number of tokens read."""
-
-    vectors: Any
-    tokens: int
-
-
 class LocalProvider(Provider):
     """A provider that computes in this process: a request is a batch, and an async call takes a thread.
 
-    A timeout is not kept: a computation under way cannot be stopped, and abandoned it costs as much.
+    Timeouts are ignored: a running computation cannot be stopped, and abandoning it would save nothing.
     """
 
     def __init__(self, model: str | ModelSpec) -> None:
@@ -201,8 +187,8 @@ class LocalProvider(Provider):
         """Loads the model from disk."""
 
     @abstractmethod
-    def compute(self, model: Any, batch: Batch) -> LocalReply:
-        """Embeds a batch at full width."""
+    def compute(self, model: Any, batch: Batch) -> Answer:
+        """Embeds a batch at full width: (n, D) float32, and the tokens read."""
 
     def _loaded(self) -> Any:
         """The model, loaded once, by whichever thread needs it first."""
@@ -226,13 +212,13 @@ class LocalProvider(Provider):
     def encode(self, batch: Batch) -> Batch:
         return batch
 
-    def decode(self, reply: LocalReply, batch: Batch) -> Answer:
-        return Answer(reply.vectors, reply.tokens)
+    def decode(self, reply: Answer, batch: Batch) -> Answer:
+        return reply
 
-    def send(self, request: Batch, timeout: float | None = None) -> LocalReply:
+    def send(self, request: Batch, timeout: float | None = None) -> Answer:
         return self.compute(self._loaded(), request)
 
-    async def asend(self, request: Batch, timeout: float | None = None) -> LocalReply:
+    async def asend(self, request: Batch, timeout: float | None = None) -> Answer:
         return await anyio.to_thread.run_sync(self.send, request)
 
     def close(self) -> None:

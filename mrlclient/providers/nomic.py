@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrlclient.errors import ConfigurationError, missing_extra
-from mrlclient.models import ModelSpec
+from mrlclient.models import ModelSpec, is_width
+from mrlclient.operations import Answer
 from mrlclient.packing import Packing
 from mrlclient.plan import Batch
 from mrlclient.providers._cores import usual_threads
-from mrlclient.providers.base import LocalProvider, LocalReply
+from mrlclient.providers.base import LocalProvider
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +86,7 @@ class Nomic(LocalProvider):
         self._pinned = revision is None
         self._threads = threads
         self._settings: dict[str, Any] = {"onnx_file": onnx_file, "revision": revision, "threads": threads}
-        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+        if not (threads is None or is_width(threads)):
             raise ConfigurationError(
                 f"threads must be a positive whole number, not {threads!r}. Leave it out for one a core."
             )
@@ -203,13 +204,13 @@ class Nomic(LocalProvider):
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(encoding.ids) for encoding in self._loaded().counter.encode_batch_fast(list(texts))]
 
-    def compute(self, model: _Model, batch: Batch) -> LocalReply:
+    def compute(self, model: _Model, batch: Batch) -> Answer:
         encodings = [encoding.ids for encoding in model.tokenizer.encode_batch_fast(list(batch.texts))]
         lengths = np.array([len(ids) for ids in encodings])
         vectors = np.empty((len(encodings), self.spec.native_dimensions), dtype=np.float32)
         for rows in rectangles(lengths, _RECTANGLE):
             vectors[rows] = _mean_hidden(model, [encodings[row] for row in rows], lengths[rows])
-        return LocalReply(vectors, int(lengths.sum()))
+        return Answer(vectors, int(lengths.sum()))
 
 
 def rectangles(lengths: NDArray[np.intp], bound: int) -> Iterator[NDArray[np.intp]]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from mrlclient.models import ModelSpec, catalogue
-from mrlclient.providers._counting import CL100K_BASE, TokenCounter, find_counter
+from mrlclient.models import ModelSpec
 from mrlclient.providers._credentials import hidden
 from mrlclient.providers._openai_dialect import OpenAIDialect
 
@@ -80,7 +79,3 @@ class OpenAI(OpenAIDialect):
 
     def _default_base_url(self, api_key: str) -> str:
         return self.vendor_urls[0]
-
-    def _find_counter(self) -> TokenCounter | None:
-        # The catalogue's models have one tokenizer; what it is of a declared one is not known.
-        return find_counter(CL100K_BASE) if catalogue().models.get(self.spec.address) == self.spec else None

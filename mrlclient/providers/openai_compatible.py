@@ -41,20 +41,20 @@ _DECLARE = (
 
 
 class OpenAICompatible(OpenAIDialect):
-    """A model on a server of your own, or of anyone who speaks OpenAI's API.
+    """A model on any server with OpenAI's API, such as one of your own.
 
-    The server's parameter `dimensions` is used only where it can be trusted: where `server` names one that honours it
-    and the model's recipe is a plain cut, or where the model's `server_dimensions` says so. Everywhere else the full
-    width is asked for, and cut here.
+    The server's parameter `dimensions` is used only if it can be trusted: if `server` names one that honours it and the
+    model's recipe is a plain cut, or if the model's `server_dimensions` says so. Otherwise the full width is asked for,
+    and cut here.
 
     Args:
         model: A declared model, `ModelSpec(provider="openai-compatible", ...)`; or its name on the server, together
             with `native_dimensions` and `matryoshka`.
         native_dimensions: With a name: the model's full width.
-        matryoshka: With a name: whether the model was trained so that it may be cut.
-        base_url: Where the server is, such as `"http://localhost:8080/v1"`; what is asked is `/embeddings` below it.
-        server: What the server is, such as `"ollama"`: a row of `catalogue().servers`. It says how far the server can
-            be trusted, and where it is found by default.
+        matryoshka: With a name: whether the model was trained to be cut.
+        base_url: The server's URL, such as `"http://localhost:8080/v1"`; requests go to `/embeddings` below it.
+        server: The kind of server, such as `"ollama"`: a row of `catalogue().servers`. It says how far the server can
+            be trusted, and its usual address.
         api_key: The key. By default none is sent, whatever the environment holds.
         api_key_env: Instead of the key, the environment variable that holds it.
         timeout: Seconds that one request may take, the body included.
@@ -64,9 +64,9 @@ class OpenAICompatible(OpenAIDialect):
             here, also for a server that would cut them without a word.
 
     Raises:
-        MissingCredentialsError: If the variable that is to hold the key is empty, or a key cannot be sent.
-        ConfigurationError: If the model is not declared whole, there is no address, `server` is not known, or a key
-            would travel unencrypted.
+        MissingCredentialsError: If the variable `api_key_env` is empty, or a key cannot be sent.
+        ConfigurationError: If the declaration of the model is incomplete, there is no address, `server` is unknown, or
+            a key would travel unencrypted.
     """
 
     name = "openai-compatible"
@@ -145,9 +145,9 @@ class OpenAICompatible(OpenAIDialect):
     def _maybe_cut(self, batch: Batch) -> str | None:
         """What to tell where the server may have cut a text without a word; None where it has not."""
         limit = self.spec.max_input_tokens
-        if not self.truncates_input or batch.truncate_input or self.counts_tokens or limit is None:
+        if not self.truncates_input or batch.truncate_input or limit is None:
             return None
-        if all(token_bound(text) <= limit for text in batch.texts):
+        if all(token_bound(text) <= limit for text in batch.texts) or self.counts_tokens:
             return None
         return (
             f"{self.spec.address}: a text may have more than {limit} tokens, of which the server ignores the rest. "

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from voyageai.client import Client
     from voyageai.client_async import AsyncClient
 
-_REFUSED_INPUT = re.compile(r"example at index (\d+) in your batch")
-
 _PARAMETER = re.compile(r"[Aa]rgument '(\w+)'")
 
 
@@ -36,7 +34,8 @@ class Voyage(HostedProvider):
             `AsyncClient` works under asyncio only.
         count_tokens: Counts the tokens of each of some texts exactly, so that texts that are too long are refused
             before any request. It is called from several threads at once, with texts that could be too long. By default
-            that is left to the server.
+            `tokenizers` does, where it is installed and the model's tokenizer is in the hub's cache; nothing is
+            downloaded.
 
     Raises:
         UnknownModelError: If the catalogue does not hold the model.
@@ -49,6 +48,7 @@ class Voyage(HostedProvider):
     key_variable: ClassVar[str | None] = "VOYAGE_API_KEY"
     vendor_urls: ClassVar[tuple[str, ...]] = ("https://api.voyageai.com/v1", "https://ai.mongodb.com/v1")
     default_max_inputs: ClassVar[int] = 1000
+    refused_input = re.compile(r"example at index (\d+) in your batch")
     quantizes = True
 
     def __init__(
@@ -98,7 +98,3 @@ class Voyage(HostedProvider):
         code, detail = body.get("error_code"), str(body.get("detail") or "")
         parameter = _PARAMETER.search(detail)
         return detail, str(code) if code else None, parameter[1] if parameter else None
-
-    def _refused_text(self, message: str) -> int | None:
-        found = _REFUSED_INPUT.search(message)
-        return int(found[1]) if found else None

@@ -16,9 +16,10 @@ import numpy as np
 
 from mrlclient.errors import ConfigurationError, missing_extra
 from mrlclient.models import ModelSpec
+from mrlclient.operations import Answer
 from mrlclient.packing import Packing
 from mrlclient.plan import Batch
-from mrlclient.providers.base import LocalProvider, LocalReply
+from mrlclient.providers.base import LocalProvider
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,7 +96,7 @@ class WordLlama(LocalProvider):
         tokenizer.no_truncation()
         return _Model(load_file(folder / _WEIGHTS)["embedding.weight"].astype(np.float32), tokenizer)
 
-    def compute(self, model: _Model, batch: Batch) -> LocalReply:
+    def compute(self, model: _Model, batch: Batch) -> Answer:
         encodings = model.tokenizer.encode_batch_fast(list(batch.texts), add_special_tokens=False)
         vectors = np.empty((len(encodings), model.table.shape[1]), dtype=np.float32)
         tokens = 0
@@ -103,7 +104,7 @@ class WordLlama(LocalProvider):
             ids = encoding.ids
             write_mean(model.table, ids, row)
             tokens += len(ids)
-        return LocalReply(vectors, tokens)
+        return Answer(vectors, tokens)
 
 
 def write_mean(table: NDArray[np.float32], ids: Sequence[int], out: NDArray[np.float32]) -> None:

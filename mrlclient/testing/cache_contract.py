@@ -1,6 +1,6 @@
-"""What every cache must keep, as a pytest class: subclass it, say how to make the cache, and run it.
+"""What every cache must do, as a pytest class: subclass it, define `make_cache`, and run it.
 
-The contract is one class, whose tests are read together: hence more than 300 lines.
+The file has more than 300 lines because the contract is one class, whose tests belong together.
 
 ::
 
@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -34,7 +35,7 @@ class CacheContract:
     """The contract.
 
     Attributes:
-        stored_type: What numbers are stored as; what is read must be exactly what that type makes of them.
+        stored_type: The type in which numbers are stored. What is read must be exactly the numbers in that type.
         has_ttl: Whether `make_cache` takes `ttl`.
         has_max_bytes: Whether `make_cache` takes `max_bytes`.
         examples: How many random histories are compared with a plain dict.
@@ -46,15 +47,15 @@ class CacheContract:
     examples: ClassVar[int] = 25
 
     def make_cache(self, **options: Any) -> Cache:
-        """A fresh, empty cache that shares nothing with any made before; with a `ttl` or `max_bytes` if given."""
+        """A fresh, empty cache that shares nothing with earlier ones; with `ttl` or `max_bytes` if given."""
         raise NotImplementedError
 
     def reopen(self, cache: Cache) -> Cache | None:
-        """Closes a cache and opens again what it left; None where it leaves nothing."""
+        """Closes a cache and opens what it stored again; None if it stores nothing."""
         return None
 
     def read_back(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What a vector must read as after it was kept."""
+        """What must be read of a vector that was stored."""
         return vector.astype(self.stored_type).astype(np.float32)
 
     @pytest.fixture
@@ -66,7 +67,7 @@ class CacheContract:
         cache.close()
 
     def test_finds_what_was_set(self, cache: Cache) -> None:
-        """Rows come back in the order asked for, with what they cost; whatever is not there claims nothing."""
+        """Rows come back in the order of the keys, with what they cost; missing ones add no cost."""
         cache.set_many([make_entry(i, 64, tokens=2.0**i, usd=0.5**i) for i in range(5)])
         asked = [4, 99, 0, 2, 98]
         found, rows = get(cache, asked, 64)
@@ -76,7 +77,7 @@ class CacheContract:
             np.testing.assert_array_equal(rows[i], self.read_back(make_vector(asked[i], 64)))
 
     def test_nothing_asked(self, cache: Cache) -> None:
-        """No keys, no entries, and an empty cache are no error."""
+        """No keys, no entries and an empty cache are not errors."""
         cache.set_many([])
         found, _ = get(cache, [], 64)
         assert (found.mask.shape, found.tokens, found.usd) == ((0,), 0, 0)
@@ -85,7 +86,7 @@ class CacheContract:
 
     @pytest.mark.parametrize("stored", WIDTHS)
     def test_every_narrower_width_is_the_prefix(self, cache: Cache, stored: int) -> None:
-        """Any width up to the stored one is found, exactly; one more is a miss."""
+        """Any width up to the stored one is found, exactly; a wider one is a miss."""
         cache.set_many([make_entry(7, stored)])
         whole = self.read_back(make_vector(7, stored))
         for width in sorted({*(w for w in WIDTHS if w <= stored), max(1, stored - 1), stored // 2 or 1}):
@@ -97,7 +98,7 @@ class CacheContract:
     @pytest.mark.parametrize("together", [False, True])
     @pytest.mark.parametrize("widths", [(64, 300), (300, 64), (65, 64), (128, 128)])
     def test_the_widest_stays(self, cache: Cache, widths: tuple[int, int], together: bool) -> None:
-        """Wider replaces narrower, and narrower never wider, in one call or in two."""
+        """A wider vector replaces a narrower one, never the reverse, in one call or in two."""
         entries = [Entry(make_key(1), make_vector(10 + i, width)) for i, width in enumerate(widths)]
         for part in [entries] if together else [entries[:1], entries[1:]]:
             cache.set_many(part)
@@ -108,23 +109,26 @@ class CacheContract:
         assert cache.stats().entries == 1
 
     def test_numbers_are_exact(self, cache: Cache) -> None:
-        """Not scaled, not rounded beyond the stored type: zeros, signs, tiny numbers, infinities and NaN."""
+        """Numbers are only rounded to the stored type: zeros, signs, tiny numbers, infinities and NaN."""
         odd = np.array([0.0, -0.0, 1e-40, -1e-7, 1 / 3, 65504.0, np.inf, -np.inf, np.nan] * 9, dtype=np.float32)
         cache.set_many([Entry(make_key(1), odd)])
         _, rows = get(cache, [1], len(odd))
         assert rows[0].tobytes() == self.read_back(odd).tobytes()
 
     def test_holds_its_own_copy(self, cache: Cache) -> None:
-        """What callers do with their arrays afterwards changes nothing."""
+        """Changing the arrays afterwards does not change the cache."""
         vector = make_vector(1, 64)
         cache.set_many([Entry(make_key(1), vector)])
         vector[:] = 7
         _, rows = get(cache, [1], 64)
         rows[:] = 8
+        for entry in cache.items():
+            with suppress(ValueError):  # it may refuse
+                entry.vector[:] = 9
         np.testing.assert_array_equal(get(cache, [1], 64)[1][0], self.read_back(make_vector(1, 64)))
 
     def test_keys_are_any_bytes(self, cache: Cache) -> None:
-        """Zeros, line ends, quotes, wildcards and what is no UTF-8 are keys like any other."""
+        """Zeros, line ends, quotes, wildcards and invalid UTF-8 are keys like any other."""
         keys = [bytes([byte]) * 32 for byte in (0, 10, 13, 34, 37, 39, 42, 63, 91, 92, 128, 255)]
         keys += [b"\0" * 31 + b"\1", b"\0\xff" * 16, b"*" * 31 + b"?"]
         cache.set_many([Entry(key, make_vector(i, 8)) for i, key in enumerate(keys)])
@@ -153,7 +157,7 @@ class CacheContract:
         assert stats.bytes > 4 * 64 * np.dtype(self.stored_type).itemsize
 
     def test_items(self, cache: Cache) -> None:
-        """Everything that was given comes out, so that one cache can be copied into another."""
+        """Everything comes out again, so that a cache can be copied into another."""
         given = {i: make_entry(i, 60 + i, model=f"açme:модель-{i}", tokens=i, usd=i / 8) for i in range(1, 4)}
         cache.set_many(list(given.values()))
         items = {entry.key: entry for entry in cache.items()}
@@ -169,7 +173,7 @@ class CacheContract:
         other.close()
 
     def test_verify_and_clear(self, cache: Cache) -> None:
-        """A sound cache is found sound; a cleared one is empty and can be filled again."""
+        """An intact cache passes `verify`; a cleared one is empty and can be filled again."""
         cache.set_many([make_entry(i, 65) for i in range(20)])
         assert cache.verify() == (20, 0)
         assert cache.clear() == 20
@@ -179,7 +183,7 @@ class CacheContract:
         assert get(cache, [3], 65)[0].mask.all()
 
     def test_secrets(self, cache: Cache) -> None:
-        """A store has one secret, another store another; and neither sees what the other holds."""
+        """Each store has a secret of its own, and does not see what another store holds."""
         other = self.make_cache()
         assert 16 <= len(cache.secret) <= 64
         assert cache.secret == cache.secret != other.secret
@@ -189,7 +193,7 @@ class CacheContract:
         other.close()
 
     def test_threads(self, cache: Cache) -> None:
-        """Threads that read and write the same keys only ever see whole, right rows."""
+        """Threads that read and write the same keys only see whole and correct rows."""
         start = threading.Barrier(8)
 
         def work(seed: int) -> None:
@@ -210,7 +214,7 @@ class CacheContract:
         assert cache.verify() == (12, 0)
 
     def test_reopened(self, cache: Cache) -> None:
-        """What a cache leaves is all there: vectors, secret and counts."""
+        """A reopened cache has its vectors, its secret and its counts."""
         cache.set_many([make_entry(i, 300, tokens=2) for i in range(3)])
         get(cache, [0, 9], 64)
         secret = cache.secret
@@ -226,12 +230,13 @@ class CacheContract:
         again.close()
 
     def test_too_old(self) -> None:
-        """What is too old is a miss, makes room for a narrower one, and can be dropped."""
+        """An expired entry is a miss, gives way to a narrower one, and can be pruned."""
         if not self.has_ttl:
             pytest.skip("keeps for ever")
         cache, old = self.make_cache(ttl=60), time.time() - 61
         cache.set_many([make_entry(1, 128, created=old), make_entry(2, 128, created=old + 31)])
         assert get(cache, [1, 2], 64)[0].mask.tolist() == [False, True]
+        assert make_key(1) not in {entry.key for entry in cache.items()}
         cache.set_many([make_entry(1, 64), make_entry(3, 64, created=old)])
         assert get(cache, [1, 2, 3], 64)[0].mask.tolist() == [True, True, False]
         assert cache.prune() in (0, 1)  # 0 where it was never taken in
@@ -239,7 +244,7 @@ class CacheContract:
         cache.close()
 
     def test_bounded(self) -> None:
-        """A cache with a bound keeps to it, and keeps what came last."""
+        """A bounded cache stays within its bound, and keeps the newest entries."""
         if not self.has_max_bytes:
             pytest.skip("has no bound")
         cache = self.make_cache(max_bytes=2**20)
@@ -253,7 +258,7 @@ class CacheContract:
         cache.close()
 
     def test_any_history(self) -> None:
-        """Whatever is done in whatever order, the cache holds what a plain dict would."""
+        """After any sequence of operations the cache holds what a plain dict would."""
         stateful = pytest.importorskip("hypothesis.stateful")
         from hypothesis import settings
 
@@ -262,7 +267,7 @@ class CacheContract:
 
 
 def _histories(contract: CacheContract) -> Any:
-    """Random histories of a cache beside a plain dict, as a Hypothesis state machine."""
+    """A Hypothesis state machine that does the same with a cache and with a plain dict."""
     from hypothesis import strategies as st
     from hypothesis.stateful import RuleBasedStateMachine, rule
 
@@ -320,17 +325,17 @@ def make_key(i: int) -> bytes:
 
 
 def make_vector(i: int, width: int) -> NDArray[np.float32]:
-    """The vector of an example: of any two widths, the narrower is the wider one's prefix."""
+    """The vector of an example: a narrower one is the prefix of a wider one."""
     return np.random.default_rng(i).standard_normal(width).astype(np.float32)
 
 
 def make_entry(i: int, width: int, **more: Any) -> Entry:
-    """An example to keep."""
+    """An example to store."""
     return Entry(make_key(i), make_vector(i, width), **more)
 
 
 def get(cache: Cache, examples: Sequence[int], width: int) -> tuple[Found, NDArray[np.float32]]:
-    """What a cache finds of some examples, and the rows it wrote; rows it must write are NaN before."""
+    """What a cache finds of some examples, and the rows, which are NaN where nothing was written."""
     out = np.full((len(examples), width), np.nan, dtype=np.float32)
     found = cache.get_many([make_key(i) for i in examples], width, out)
     assert found.mask.dtype == np.bool_

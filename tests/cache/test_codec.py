@@ -159,6 +159,19 @@ def test_whatever_goes_in_comes_out(bits, model, tokens, usd):
     assert (back.key, back.model, back.tokens, back.usd, back.created) == (KEY, model, tokens, usd, 1.0)
 
 
+@pytest.mark.parametrize("width", [1, 64, 1536])
+@pytest.mark.parametrize("scale", [1, 1e-3, 1e-5, 1e-7, 1e-9])
+def test_float16_turns_no_vector_however_short_it_is(width, scale):
+    """A server's own vectors may have any length: what is too small for float16 stays float32."""
+    numbers = vector(width)
+    numbers *= np.float32(scale / np.linalg.norm(numbers))
+    back = decode(KEY, encode(Entry(KEY, numbers), "float16")).vector.astype(np.float64)
+    lengths = np.linalg.norm(numbers.astype(np.float64)) * np.linalg.norm(back)
+    assert back @ numbers / lengths > 1 - 1e-6
+    # What unit vectors are kept in stays half as large.
+    assert scale < 1 or len(encode(Entry(KEY, numbers), "float16")) == encoded_size(width, "float16")
+
+
 @given(start=st.integers(0, 500), garbage=st.binary(max_size=300), width=st.integers(1, 200))
 @settings(deadline=None, database=None)
 def test_garbage_is_damage_and_nothing_else(start, garbage, width):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import pickle
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -118,3 +121,40 @@ def test_wrong_arguments():
 def test_it_is_not_pickled():
     with pytest.raises(TypeError, match="Make one in each process"):
         pickle.dumps(MemoryCache())
+
+
+_FORKS = """
+import os, signal, threading
+import numpy as np
+from mrlclient.cache import MemoryCache
+from mrlclient.testing.cache_contract import get, make_entry, make_key
+
+cache, stop = MemoryCache(), threading.Event()
+cache.set_many([make_entry(i, 1024) for i in range(200)])
+size = cache.stats().bytes
+
+def work():
+    out = np.empty((200, 1024), dtype=np.float32)
+    keys = [make_key(i) for i in range(200)]
+    while not stop.is_set():
+        cache.get_many(keys, 1024, out)
+
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for _ in range(5):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        found = get(cache, [1], 8)[0].mask.all() and cache.stats().bytes == size
+        os._exit(0 if found else 1)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_while_others_use_it():
+    subprocess.run([sys.executable, "-c", _FORKS], check=True, timeout=60)

@@ -103,6 +103,20 @@ def test_an_evicted_secret_is_put_back(cache, prefix, raw):
     assert raw.get(f"{prefix}secret") == secret
 
 
+def test_those_who_were_there_before_a_secret_was_lost_share_again(url, prefix, raw):
+    """A server that evicts may drop it, and whoever comes next makes another."""
+    before = RedisCache(url, prefix=prefix)
+    lost = before.secret
+    raw.delete(f"{prefix}secret")
+    after = RedisCache(url, prefix=prefix)
+    assert after.secret != lost
+    get(before, [1], 64)
+    before.stats()
+    assert before.secret == after.secret
+    for cache in (before, after):
+        cache.close()
+
+
 def test_two_processes_race_and_the_widest_stays(cache, url, prefix):
     command = [sys.executable, "-c", WRITER, url, prefix]
     writers = [subprocess.Popen([*command, str(seed)], stdout=subprocess.PIPE, text=True) for seed in range(2)]

@@ -34,9 +34,8 @@ class Local(Nomic):
     def find_spec(cls, model):
         return replace(catalogue().models["nomic:nomic-embed-text-v1.5"], provider="local")
 
-    @classmethod
-    def from_spec(cls, spec):
-        return cls(spec, model_path={folder!r})
+    def __init__(self, model):
+        super().__init__(model, model_path={folder!r})
 
 class Remote(Voyage):
     name = "remote"
@@ -45,9 +44,8 @@ class Remote(Voyage):
     def find_spec(cls, model):
         return replace(catalogue().models["voyage:voyage-4"], provider="remote")
 
-    @classmethod
-    def from_spec(cls, spec):
-        return cls(spec, api_key={key!r}, base_url={url!r})
+    def __init__(self, model):
+        super().__init__(model, api_key={key!r}, base_url={url!r})
 """
 
 

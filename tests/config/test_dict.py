@@ -101,6 +101,7 @@ PROFILES = {
             "repository": "me/mine",
             "revision": "abc",
             "checksums": {"tokenizer.json": "00"},
+            "tokenizer": "hub:me/mine",
             "status": "active",
         },
     },

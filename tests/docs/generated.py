@@ -80,7 +80,7 @@ def catalogue_page() -> str:
 
 
 def _widths_table(specs: list[ModelSpec]) -> str:
-    heads = ["Model", "Matryoshka", "Full width", "Server cuts to", "Narrowest evaluated", "Recipe", "Space"]
+    heads = ["Model", "Matryoshka", "Full width", "Server truncates to", "Narrowest evaluated", "Recipe", "Space"]
     return table(
         heads,
         (
@@ -101,11 +101,11 @@ def _widths_table(specs: list[ModelSpec]) -> str:
 def _limits_table(specs: list[ModelSpec]) -> str:
     heads = [
         "Model",
-        "Texts a request",
-        "Tokens a text",
-        "Tokens a request",
-        "Requests a minute",
-        "Tokens a minute",
+        "Texts per request",
+        "Tokens per text",
+        "Tokens per request",
+        "Requests per minute",
+        "Tokens per minute",
         "USD per million tokens",
         "Status",
     ]
@@ -134,14 +134,16 @@ def _model_details(spec: ModelSpec) -> str:
     if spec.prompts:
         lines.append("- Prompts: " + ", ".join(f"{role} `{prompt}`" for role, prompt in spec.prompts.items()))
     if spec.unit_length:
-        lines.append("- The provider's own vectors are of unit length")
+        lines.append("- The provider's own vectors have unit length")
     if spec.default_input_type:
-        lines.append(f"- Without an input type: `{spec.default_input_type}`")
+        lines.append(f"- Default input type: `{spec.default_input_type}`")
     if spec.answers_as:
         lines.append(f"- Answers may name it `{'`, `'.join(spec.answers_as)}`")
     if spec.repository:
         lines.append(f"- Files: `{spec.repository}`" + (f" at `{spec.revision}`" if spec.revision else ""))
     lines += [f"- SHA-256 of `{file}`: `{checksum}`" for file, checksum in spec.checksums.items()]
+    if spec.tokenizer:
+        lines.append(f"- Tokenizer: `{spec.tokenizer}`")
     lines += _sources(spec.sources)
     return f"### `{spec.address}`\n\n" + "\n".join(lines)
 
@@ -157,11 +159,11 @@ def _sources(sources: Mapping[str, str]) -> list[str]:
 # --- servers
 
 _CUTS = {
-    "honours": "cuts, scales",
+    "honours": "truncates and normalises",
     "ignores": "ignores it",
-    "slices_without_l2": "cuts, does not scale",
-    "pads": "fills up with zeros above the full width",
-    "refuses": "refuses it, unless told to take it",
+    "slices_without_l2": "truncates, does not normalise",
+    "pads": "pads with zeros above the full width",
+    "refuses": "refuses it, unless configured to accept it",
 }
 
 
@@ -170,22 +172,22 @@ def servers() -> str:
     heads = [
         "`server=`",
         "Usual address",
-        "What it does with `dimensions`",
-        "Asked for",
-        "An over-long text",
+        "Effect of `dimensions`",
+        "Requested width",
+        "A text that is too long",
         "Nomic's layer norm",
-        "Name in answers",
-        "Texts a request",
+        "Model name in answers",
+        "Texts per request",
     ]
     rows = (
         (
             f"`{server.name}`",
             None if server.base_url is None else f"`{server.base_url}`",
             None if server.dimensions is None else _CUTS[server.dimensions],
-            "the width you want" if server.dimensions == "honours" else "the full width",
-            {None: None, True: "is cut without a word", False: "is an error"}[server.truncates_input],
-            {None: None, True: "is applied", False: "is missing"}[server.centers_nomic],
-            {None: None, "asked": "the one asked for", "own": "its own"}[server.answers_with],
+            "yours" if server.dimensions == "honours" else "full",
+            {None: None, True: "is silently cut off", False: "is an error"}[server.truncates_input],
+            {None: None, True: "applied", False: "missing"}[server.centers_nomic],
+            {None: None, "asked": "the requested one", "own": "its own"}[server.answers_with],
             server.max_inputs,
         )
         for server in catalogue().servers.values()
@@ -215,7 +217,7 @@ _DECISIONS = [
 def decisions() -> str:
     """What `resolve` decides."""
     return table(
-        ["Model", "You ask for", "The provider is asked for", "Comes back", "You get", "`reduction`"],
+        ["Model", "You ask for", "Requested", "Received", "You get", "`reduction`"],
         (_decision(address, width) for address, width in _DECISIONS),
     )
 
@@ -242,7 +244,7 @@ def retries() -> str:
     answers += [
         ("any other 2xx", 204, None),
         ("429 with the code `insufficient_quota`", 429, "insufficient_quota"),
-        ("429 `Request too large`: one request above the limit per minute", 429, "request_too_large"),
+        ("429 `Request too large`: a single request above the limit per minute", 429, "request_too_large"),
     ]
     for shown, status, code in answers:
         kind, retryable = classify(status, code)
@@ -250,7 +252,7 @@ def retries() -> str:
     rows = [
         (f"`{kind}`", ", ".join(shown), "yes" if retryable else "no") for (kind, retryable), shown in groups.items()
     ]
-    return table(["Error", "Answer", "Tried again"], rows)
+    return table(["Error", "Answer", "Retried"], rows)
 
 
 def log_events() -> str:

@@ -39,9 +39,9 @@ def waits() -> Table:
     for shown, headers in _WAITS.items():
         seconds = retry_after(headers)
         if seconds is None:
-            effect = "ignored: the wait is random"
+            effect = "ignored; the wait is random"
         elif seconds > cap:
-            effect = f"more than {cap:g} s: no further attempt; the error names it, and has `retry_after`"
+            effect = f"over {cap:g} s: no retry; the error has it as `retry_after`"
         else:
             effect = f"{seconds:g} s"
         groups.setdefault(effect, []).append(shown)

@@ -57,48 +57,51 @@ CASES: list[Case] = [case for module in _MODULES for case in module.CASES]
 ROWS: dict[str, tuple[str, str]] = {
     "N1": (
         "connections refused, reset or ended, before the answer and at any byte of it",
-        "tried again within bounds; one that passes costs one more request",
+        "retried within limits; a passing failure costs one more request",
     ),
     "N2": (
-        "names not found; certificates self-signed, expired, of another host; no TLS",
-        "certificates: not tried again, and nothing is sent; the rest is tried again",
+        "unknown host names; self-signed, expired or wrong certificates; no TLS",
+        "certificates: not retried, and nothing is sent; the rest is retried",
     ),
     "N3": (
-        "proxies of the environment: honoured, refusing, asking for a login, dying",
-        "407 is final; the key goes through the tunnel only",
+        "proxies from the environment: working, refusing, asking for a login, dying",
+        "407 is final; the key goes only through the tunnel",
     ),
     "N4": (
-        "slow connections, heads, bodies, and ones that stall",
-        f"over within the timeout and {test_slowness.GRACE} s",
+        "slow or stalled connections, heads and bodies",
+        f"over within the timeout plus {test_slowness.GRACE} s",
     ),
     "N5": (
-        "gzip, deflate and brotli bombs, 2 GB of length, errors of 50 MB, heads without end",
+        "gzip, deflate and brotli bombs, 2 GB announced, errors of 50 MB, endless heads",
         f"refused; memory grows by {test_bombs.MOST_GROWTH // 2**20} MB at most",
     ),
-    "N6": ("answers that are no JSON, or no answer", "asked for three times at most"),
+    "N6": ("answers that are not JSON, or not embeddings", "at most three attempts"),
     "N7": (
         f"rows missing, doubled, mixed up, of another width or type; {test_answers.FUZZED} answers changed at random",
-        "put in order where each index is right, else refused whole",
+        "sorted if every index is right, else refused as a whole",
     ),
-    "N8": ("some rows that are no vectors: NaN, infinity, zero, another length", "asked for again, alone"),
-    "N9": ("every status from 300 to 599, with bodies of every kind", "the retry table, each request counted"),
-    "N10": ("every kind of Retry-After", "kept to, ignored, or too long and named"),
-    "N11": ("redirects, to the same host, another one, and out of TLS", "refused; nothing arrives there"),
-    "M1": ("an answer of another model", "refused, not tried again"),
-    "M2": ("a width that the server ignores, or cuts without scaling", "cut here where the model allows it"),
+    "N8": ("some unusable rows: NaN, infinity, zero, another length", "only these are requested again"),
+    "N9": ("every status from 300 to 599, with bodies of every kind", "as in the retry table, each request counted"),
+    "N10": ("every kind of Retry-After", "waited for, ignored, or too long and reported"),
+    "N11": ("redirects, to the same host, another one, and out of TLS", "refused; nothing is sent there"),
+    "M1": ("an answer of another model", "refused, not retried"),
+    "M2": (
+        "servers that ignore the width, or truncate without normalising",
+        "corrected here if the model allows it",
+    ),
     "U1": (
         f"texts of every kind; {test_texts.COUNT:,} odd ones compared byte for byte",
-        "refused with the index before anything is sent, or passed on as they are",
+        "refused with their index before anything is sent, or sent unchanged",
     ),
     "U2": (
-        "a text too large for a request of its own; up to 16 refused ones among 2,048 have tests of their own",
-        "named; refused ones are found by halving, and the others embedded",
+        "a text too large for any request; up to 16 refused ones among 2,048 (in other tests)",
+        "named; refused texts are found by halving, and the others embedded",
     ),
-    "P5": ("a clock that jumps an hour", "nothing follows it"),
+    "P5": ("a clock that jumps an hour", "no effect"),
 }
 
 _KINDS = ("right", "typed", "wrong", "foreign", "hung")
-_HEADS = ["Row", "What goes wrong", "What must come of it", "Runs", "Right", "Error", "Wrong", "Foreign", "Hung"]
+_HEADS = ["Row", "What goes wrong", "Expected", "Runs", "Right", "Error", "Wrong", "Foreign", "Hung"]
 
 
 def table(outcome: Callable[[Case, str], str]) -> list[list[object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -501,3 +502,13 @@ def test_a_provider_that_changes_its_model(emulator, path):
             canary.record_or_check(WHO, rows, NOON + day * DAY, model=spec.address)
     with pytest.raises(DriftError, match="no longer the model"):
         canary.record_or_check(WHO, rotated(embedded(emulator)), NOON + 3 * DAY, model=spec.address)
+
+
+def test_a_model_that_is_declared_with_another_prompt_is_watched_apart(emulator, path):
+    spec = ModelSpec(provider="openai", name="text-embedding-3-small", native_dimensions=1536, matryoshka=True)
+    asking = dataclasses.replace(spec, prompts={"document": "passage: "})
+    for each in (spec, asking, spec, asking):
+        provider = OpenAI(each, api_key=emulator.openai_key, base_url=emulator.openai_base_url)
+        with Embedder(provider, canary=Canary(path, every=1e-6)) as embedder:
+            embedder.embed(["a"])
+    assert len(Canary(path)._entries()) == 2

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mrlclient import EmbeddingResult, ModelSpec, Usage
-from mrlclient.evaluate import examples
+from mrlclient.evaluate._examples import examples
 
 SPEC = ModelSpec(provider="acme", name="letters", native_dimensions=8, matryoshka=True)
 

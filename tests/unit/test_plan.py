@@ -57,7 +57,8 @@ def test_a_row_leads_back_to_its_first_text(given_texts):
 @st.composite
 def lessons(draw):
     """What an estimator is told between two batches."""
-    load = draw(st.lists(st.integers(1, 1000), min_size=5, max_size=5))
+    kinds = len(TokenEstimator().careful())
+    load = draw(st.lists(st.integers(1, 1000), min_size=kinds, max_size=kinds))
     number = draw(st.integers(1, 5000))
     return load, number, draw(st.booleans())
 
@@ -101,10 +102,8 @@ def test_what_fits_surely_goes_at_once():
 
 
 def test_batches_are_made_by_what_is_known_by_then():
-    plan, estimator = (
-        plan_of([f"{i:01000}" for i in range(1000)], Packing(1000, 100_000, estimated=True)),
-        TokenEstimator(),
-    )
+    given_texts = [f"{f'{i} words' * 200:.1000}" for i in range(1000)]
+    plan, estimator = plan_of(given_texts, Packing(1000, 100_000, estimated=True)), TokenEstimator()
     batches = plan.batches(None, estimator)
     first = next(batches)
     estimator.learn(plan.sizes.load(first.rows), 200 * len(first.rows))

@@ -41,7 +41,7 @@ def seen(decode):
 def check(body, count):
     outcome = seen(lambda: decode_embeddings(body, count, "acme"))
     assert outcome == seen(lambda: decode_embeddings(bytearray(body), count, "acme"))
-    assert outcome == seen(lambda: _decode(parse(body), count, "acme", None)), body
+    assert outcome == seen(lambda: _decode(parse(body), count, "acme", None, "float32")), body
     return outcome
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 #: Room around the plot, in pixels: for the labels of the axes, and for half a mark.
@@ -103,24 +103,12 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedMark:
-    """A mark in pixels."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    title: str
-    solid: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Line:
-    """A series in pixels."""
+    """A series, its marks in pixels."""
 
     style: str
     path: str
-    marks: tuple[PlacedMark, ...]
+    marks: tuple[Mark, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +212,7 @@ def _thinned(ticks: Iterable[tuple[float, str]], left: float, right: float) -> l
 
 
 def _line(series: Series, x: Callable[[float], float], y: Callable[[float], float]) -> Line:
-    marks = tuple(
-        PlacedMark(x(mark.x), y(mark.y), y(mark.low), y(mark.high), mark.title, mark.solid) for mark in series.marks
-    )
+    marks = tuple(replace(mark, x=x(mark.x), y=y(mark.y), low=y(mark.low), high=y(mark.high)) for mark in series.marks)
     path = "M" + "L".join(f"{mark.x:g},{mark.y:g}" for mark in marks) if len(marks) > 1 else ""
     return Line(series.style, path, marks)
 

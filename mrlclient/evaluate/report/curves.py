@@ -15,7 +15,6 @@ from mrlclient.evaluate._words import (
     measure,
     number,
     percent,
-    plain_number,
     size,
 )
 from mrlclient.evaluate.outcome import FunnelSetting, Loss, ModelOutcome, Outcome, Point
@@ -31,14 +30,18 @@ _FLOAT32 = 4
 def quality_chart(model: ModelOutcome, outcome: Outcome, name: str) -> Chart:
     """The score against the bytes of a vector, a line for each type."""
     score, tolerance = outcome.data.measure, outcome.settings.tolerance
-    series = _by_type(model, score)
-    for reference, settings in groupby(sorted(model.references, key=lambda item: item.name), lambda item: item.name):
-        found = [(item.dimensions, item) for item in sorted(settings, key=lambda item: -item.dimensions)]
+    types = groupby(model.points, lambda point: kind(point.dtype, point.rescored))
+    series = [
+        Series(of, _style(index), tuple(_size_mark(p, score, f"{size(p)}, {VERDICTS[p.verdict]}") for p in points))
+        for index, (of, points) in enumerate(types)
+    ]
+    for reference, settings in groupby(model.references, lambda item: item.name):
+        way = REFERENCES[reference]
         marks = [
-            _mark(width * _FLOAT32, item.scores[score], item.loss, f"{REFERENCES[reference]}, {width:,} × float32")
-            for width, item in found
+            _mark(item.dimensions * _FLOAT32, item.scores[score], item.loss, f"{way}, {item.dimensions:,} × float32")
+            for item in settings
         ]
-        series.append(Series(REFERENCES[reference], _REFERENCE_STYLES[reference], tuple(marks)))
+        series.append(Series(way, _REFERENCE_STYLES[reference], tuple(marks)))
     full, chosen = model.full.scores[score], model.recommended
     corners = front(model.points, score)
     return Chart(
@@ -55,33 +58,10 @@ def quality_chart(model: ModelOutcome, outcome: Outcome, name: str) -> Chart:
         series=tuple(series),
         front=tuple((point.bytes_per_vector, point.scores[score]) for point in corners),
         band=(full - tolerance, full),
-        band_label=f"within {plain_number(tolerance)} of the full width",
+        band_label=f"within {tolerance:g} of the full width",
         ring=(chosen.bytes_per_vector, chosen.scores[score]) if chosen else None,
         ring_label=size(chosen) if chosen else "",
     )
-
-
-def _by_type(model: ModelOutcome, score: str) -> list[Series]:
-    lines: dict[tuple[str, bool], list[Point]] = {}
-    for point in model.points:
-        lines.setdefault((point.dtype, point.rescored), []).append(point)
-    return [
-        Series(
-            kind(*of),
-            _style(index),
-            tuple(
-                _mark(
-                    point.bytes_per_vector,
-                    point.scores[score],
-                    point.loss,
-                    f"{size(point)}, {VERDICTS[point.verdict]}",
-                    solid=point.verdict == "within",
-                )
-                for point in sorted(points, key=lambda point: -point.dimensions)
-            ),
-        )
-        for index, (of, points) in enumerate(lines.items())
-    ]
 
 
 def models_chart(outcome: Outcome, name: str) -> Chart:
@@ -91,16 +71,7 @@ def models_chart(outcome: Outcome, name: str) -> Chart:
         Series(
             model.address,
             _style(index),
-            tuple(
-                _mark(
-                    point.bytes_per_vector,
-                    point.scores[score],
-                    point.loss,
-                    f"{model.address}, {size(point)}",
-                    solid=point.verdict == "within",
-                )
-                for point in front(model.points, score)
-            ),
+            tuple(_size_mark(point, score, f"{model.address}, {size(point)}") for point in front(model.points, score)),
         )
         for index, model in enumerate(outcome.models)
     ]
@@ -137,7 +108,7 @@ def funnel_chart(model: ModelOutcome, outcome: Outcome, name: str) -> Chart:
         x_ticks=tuple((share, percent(share)) for share in _round_shares(min(costs), max(costs))),
         series=tuple(series),
         band=(full - tolerance, full),
-        band_label=f"within {plain_number(tolerance)} of an exact search",
+        band_label=f"within {tolerance:g} of an exact search",
     )
 
 
@@ -147,6 +118,11 @@ def _funnel_marks(settings: Iterable[FunnelSetting], score: str) -> Iterable[Mar
             f"{setting.depth:,} documents by {setting.shortlist_dimensions:,} dimensions, {percent(setting.cost)} read"
         )
         yield _mark(setting.cost, setting.scores[score], setting.loss, title)
+
+
+def _size_mark(point: Point, score: str, what: str) -> Mark:
+    solid = point.verdict == "within"
+    return _mark(point.bytes_per_vector, point.scores[score], point.loss, what, solid=solid)
 
 
 def _mark(x: float, score: float, loss: Loss, what: str, *, solid: bool = True) -> Mark:

@@ -81,7 +81,7 @@ def html(outcome: Outcome) -> str:
         together=models_chart(outcome, "together") if len(outcome.models) > 1 else None,
         style=style,
         policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        made_by=_made_by(),
+        made_by=" ".join(filter(None, ("mrlclient", version()))),
         pictures=_pictures,
         strips=strips,
         tables=tables,
@@ -152,11 +152,6 @@ def _template() -> Template:
         template: Template = environment.get_template("page.html.jinja")
         return template
     raise missing_extra("Jinja, which the report is made with,", "report")
-
-
-def _made_by() -> str:
-    """The package and its version."""
-    return " ".join(filter(None, ("mrlclient", version())))
 
 
 def _printable(value: Any) -> Any:

@@ -25,11 +25,11 @@ def of_index(change: Callable[[int], Any]) -> Edit:
     return of_data(lambda data: [row | {"index": change(row["index"])} for row in data])
 
 
-def of_row(change: Callable[[Any], Any], place: int = 1) -> Edit:
-    """Changes one `embedding` as it stands in the JSON, or the last where there are not so many."""
+def of_row(change: Callable[[Any], Any]) -> Edit:
+    """Changes the second `embedding` as it stands in the JSON, or the only one."""
 
     def edit(data: list[Any]) -> list[Any]:
-        at = min(place, len(data) - 1)
+        at = min(1, len(data) - 1)
         return [row | {"embedding": change(row["embedding"])} if i == at else row for i, row in enumerate(data)]
 
     return of_data(edit)

@@ -24,16 +24,7 @@ def truncate_text(text: str, tokens: int, count: Callable[[str], int] = count_to
     """The longest beginning of `text` that has at most `tokens` tokens, never half a character."""
     if count(text) <= tokens:
         return text
-    if count is not count_tokens:
-        return text[: bisect_right(range(1, len(text) + 1), tokens, key=lambda end: count(text[:end]))]
-    kept = text.encode("utf-8", "surrogatepass")[: tokens * _BYTES_PER_TOKEN]
-    # Of a character that was cut through, nothing is kept; a lone surrogate that was whole stays.
-    for missing in range(4):
-        try:
-            return kept[: len(kept) - missing].decode("utf-8", "surrogatepass")
-        except UnicodeDecodeError:
-            continue
-    raise AssertionError("a UTF-8 character has at most 4 bytes")
+    return text[: bisect_right(range(1, len(text) + 1), tokens, key=lambda end: count(text[:end]))]
 
 
 @dataclass(frozen=True, slots=True)
