@@ -215,8 +215,11 @@ def test_a_client_that_was_closed_before(kind, face):
         anyio.run(client.close)
     else:
         client.close()
-    with pytest.raises(ConfigurationError, match="The client is closed"):
+
+    def send():
         if face == "sync":
-            provider.send(REQUEST)
-        else:
-            anyio.run(provider.asend, REQUEST, backend="asyncio" if face == "thread" else face)
+            return provider.send(REQUEST)
+        return anyio.run(provider.asend, REQUEST, backend="asyncio" if face == "thread" else face)
+
+    with pytest.raises(ConfigurationError, match="The client is closed"):
+        send()
