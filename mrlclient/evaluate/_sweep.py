@@ -104,6 +104,9 @@ def sweep(
         ProviderError: If a provider failed or refused for good.
     """
     embedders = [embedder] if isinstance(embedder, Embedder) else list(embedder)
+    for each in embedders:
+        if not isinstance(each, Embedder):
+            raise ConfigurationError(f"sweep takes an Embedder or several, not {type(each).__name__}: Embedder(model).")
     if not isinstance(data, SearchData):
         data = SearchData.of(data) if isinstance(data, Collection) else load(data)
     _check_numbers(tolerance, confidence, rescore_depth, resamples)

@@ -48,6 +48,7 @@ class OpenAISDKTransport:
     def send(self, request: Request, timeout: float | None = None) -> Reply:
         if isinstance(self._client, openai.AsyncOpenAI):
             raise ConfigurationError("This client is async. Use the async methods, or pass an openai.OpenAI.")
+        self._check_open()
         seconds = shorter(self._timeout, timeout)
         deadline = Deadline(seconds)
         ended: list[Exception] = []
@@ -69,6 +70,7 @@ class OpenAISDKTransport:
     async def asend(self, request: Request, timeout: float | None = None) -> Reply:
         if isinstance(self._client, openai.OpenAI):
             return await anyio.to_thread.run_sync(self.send, request, timeout)
+        self._check_open()
         seconds = shorter(self._timeout, timeout)
         try:
             with anyio.fail_after(seconds):
@@ -99,6 +101,10 @@ class OpenAISDKTransport:
 
     async def aclose(self) -> None:
         """The client is the caller's to close."""
+
+    def _check_open(self) -> None:
+        if self._client.is_closed():
+            raise ConfigurationError("The client is closed. Close it after the embedder, not before.")
 
 
 def _posted(request: Request, seconds: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import openai
 import pytest
 import voyageai
 
-from mrlclient import OpenAI, ProviderTimeoutError, ResponseContractError, Voyage
+from mrlclient import ConfigurationError, OpenAI, ProviderTimeoutError, ResponseContractError, Voyage
 from mrlclient.errors import MRLError
 from mrlclient.providers._exchange import Request
 from tests.contract.raw_server import raw_server, read_request
@@ -206,3 +206,20 @@ def test_what_the_clients_log(kind, face, caplog):
     assert who == ({"voyage"} if kind.endswith("voyage") else set())
     assert caplog.records
     assert not any(KEY in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(("kind", "face"), OPENAI)
+def test_a_client_that_was_closed_before(kind, face):
+    client, provider = make(kind, "http://127.0.0.1:9")
+    if kind.startswith("async"):
+        anyio.run(client.close)
+    else:
+        client.close()
+
+    def send():
+        if face == "sync":
+            return provider.send(REQUEST)
+        return anyio.run(provider.asend, REQUEST, backend="asyncio" if face == "thread" else face)
+
+    with pytest.raises(ConfigurationError, match="The client is closed"):
+        send()

@@ -149,6 +149,22 @@ def test_other_model_of_the_same_width(filled, emulator, model):
     assert not emulator.requests
 
 
+def test_opened_or_made(filled):
+    """As the page says: of a collection that is there, its own function is taken, whatever else is given."""
+    client = _client(filled)
+    function = MRLEmbeddingFunction("wordllama:l2-supercat-256", dimensions=64)
+    opened = client.get_or_create_collection("docs", configuration={"embedding_function": function})
+    opened.add(ids=["new"], documents=["Whales live in the sea."])
+    row = opened.get(ids=["new"], include=["embeddings"])["embeddings"][0]
+    made = client.get_or_create_collection("others", configuration={"embedding_function": function})
+    made.add(ids=["new"], documents=["Whales live in the sea."])
+    other = made.get(ids=["new"], include=["embeddings"])["embeddings"][0]
+    with Embedder(SMALL, dimensions=64, on_narrow="allow") as embedder:
+        np.testing.assert_allclose(row, embedder.embed_documents(["Whales live in the sea."])[0], atol=1e-6)
+    np.testing.assert_allclose(other, function(["Whales live in the sea."])[0], atol=1e-6)
+    assert opened.query(query_texts=["Whales live in the sea."], n_results=1)["ids"] == [["new"]]
+
+
 def test_narrower_embedder(filled):
     with pytest.raises(IncompatibleSpaceError, match="gives 32 dimensions"):
         open_collection(_client(filled), "docs", {"model": SMALL, "dimensions": 32, "on_narrow": "allow"})

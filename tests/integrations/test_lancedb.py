@@ -382,3 +382,18 @@ def test_without_lancedb(monkeypatch):
     monkeypatch.delitem(sys.modules, "mrlclient.integrations.lancedb")
     with pytest.raises(MissingExtraError, match=re.escape("pip install 'mrlclient[lancedb]'")):
         importlib.import_module("mrlclient.integrations.lancedb")
+
+
+def test_changed_rows(filled, keys):
+    """`merge_insert` embeds what it is given; LanceDB's `update` asks nobody, as the page says."""
+    table = _open(filled)
+    changed = [{"row": 0, "text": "Whales live in the sea."}, {"row": 9000, "text": "Bread needs flour."}]
+    merged = table.merge_insert("row").when_matched_update_all().when_not_matched_insert_all()
+    merged.execute(changed)
+    with Embedder(SMALL, dimensions=64, on_narrow="allow") as embedder:
+        for each in changed:
+            [row] = table.search().where(f"row = {each['row']}").to_list()
+            np.testing.assert_allclose(row["vector"], embedder.embed_documents([each["text"]])[0], atol=1e-6)
+        table.update(where="row = 0", values={"text": "Rain falls from clouds."})
+        [row] = table.search().where("row = 0").to_list()
+        np.testing.assert_allclose(row["vector"], embedder.embed_documents(["Whales live in the sea."])[0], atol=1e-6)

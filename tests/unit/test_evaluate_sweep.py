@@ -335,6 +335,9 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_embedded(argument
             sweep(embedder, data, group_by="color")
         with pytest.raises(ConfigurationError, match="several of different models"):
             sweep([embedder, embedder], data)
+        for given in ("wordllama:l2-supercat-256", [embedder, "wordllama:l2-supercat-256"]):
+            with pytest.raises(ConfigurationError, match="sweep takes an Embedder or several, not str"):
+                sweep(given, data)
         with pytest.raises(ConfigurationError, match="too few"):
             sweep(embedder, replace(data, qrels=[{}] * 60))
 
