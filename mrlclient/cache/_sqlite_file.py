@@ -156,8 +156,9 @@ def give_back(db: apsw.Connection) -> None:
 def _make_private(path: Path) -> bool:
     """Makes an empty file, and its folders, that nobody else may read. False where something is there already."""
     for folder in reversed(path.parents):
+        # Of a root, which is always there, macOS says that it is a folder, and Windows that it may not be made.
         with suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
+            folder.mkdir(mode=0o700, exist_ok=True)
     try:
         made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
     except FileExistsError:
