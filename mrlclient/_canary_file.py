@@ -9,11 +9,13 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +36,10 @@ _UNIT = 1e-3
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 #: So that opening a pipe does not wait for its other end.
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+#: Seconds to wait where Windows refuses what somebody else is in the way of, who is so for a moment.
+_PATIENCE = 5.0 if sys.platform == "win32" else 0.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ def read(path: Path, texts: int) -> dict[tuple[str, ...], Entry]:
         ConfigurationError: If it cannot be read, or is no canary's.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT)
+        handle = _patiently(partial(os.open, path, os.O_RDONLY | _NO_LINK | _NO_WAIT))
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -124,7 +130,7 @@ def write(path: Path, entries: Mapping[tuple[str, ...], Entry]) -> None:
                 json.dump(content, file, indent=1)
                 file.flush()
                 os.fsync(handle)
-            new.replace(path)
+            _patiently(partial(new.replace, path))
         except BaseException:
             with suppress(OSError):
                 new.unlink()
@@ -162,7 +168,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(handle: int) -> None:
-        msvcrt.locking(handle, msvcrt.LK_LOCK, 1)
+        _patiently(partial(msvcrt.locking, handle, msvcrt.LK_NBLCK, 1))
 
     def _unlock(handle: int) -> None:
         msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
@@ -175,6 +181,18 @@ else:
     def _unlock(handle: int) -> None:
         # Closing is not enough where a process was forked meanwhile: it has the descriptor too.
         fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+def _patiently(act: Callable[[], T]) -> T:
+    """On Windows a file cannot be replaced while it is read, nor read while it is replaced."""
+    give_up = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return act()
+        except PermissionError:
+            if time.monotonic() >= give_up:
+                raise
+        time.sleep(0.01)
 
 
 def _as_json(identity: tuple[str, ...], entry: Entry) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import time
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ import httpx2
 
 from mrlclient.providers._direct import Rest
 from mrlclient.providers._environment import context_for, proxy_for
+from mrlclient.providers._resolving import Resolver
 
 #: Bytes handed to a socket at once, a TLS record: the clock is read in between.
 _PIECE = 16 * 1024
@@ -102,6 +102,8 @@ class _DeadlineBackend(httpcore2.NetworkBackend):
     def __init__(self, pool: Any) -> None:
         self.pool = pool
         self._sockets = httpcore2.SyncBackend()
+        # One, for a pool has one server, or one proxy on the way to it.
+        self._resolver = Resolver()
 
     def connect_tcp(
         self,
@@ -111,7 +113,7 @@ class _DeadlineBackend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        addresses = _addresses(host, port)
+        addresses = self._addresses(host, port, timeout)
         for others, address in zip(reversed(range(len(addresses))), addresses, strict=True):
             try:
                 # An address that nobody answers at leaves the others their share.
@@ -122,6 +124,16 @@ class _DeadlineBackend(httpcore2.NetworkBackend):
                 if not others:
                     raise
         raise httpcore2.ConnectError("the host has no address")
+
+    def _addresses(self, host: str, port: int, timeout: Any) -> list[str]:
+        problem = ""
+        try:
+            return self._resolver.addresses(host, port, timeout.left())
+        except TimeoutError:
+            raise
+        except OSError as error:
+            problem = str(error)
+        raise httpcore2.ConnectError(problem)
 
 
 class _Direct(NamedTuple):
@@ -255,14 +267,3 @@ def read_directly(response: httpx2.Response, rest: Rest) -> None:
         state = _h11_state(stream)
         if state is not None and rest.is_awaited(state):
             stream.direct = _Direct(rest, state)
-
-
-def _addresses(host: str, port: int) -> list[str]:
-    """The addresses of a host. A resolver that does not answer keeps the system's own timeouts, and no others."""
-    problem = ""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
-    except OSError as error:
-        problem = str(error)
-    raise httpcore2.ConnectError(problem)

@@ -40,7 +40,8 @@ def test_memory(face):
 
     def script(connection: Connection) -> None:
         if connection.number == 1:
-            connection.send(right_answer(connection.read_request()))
+            # Closed by both: else the next request may come on it, just before this end of it goes away.
+            connection.send(right_answer(connection.read_request(), "connection: close\r\n"))
         else:
             scripts[connection.number - 2](connection)
 

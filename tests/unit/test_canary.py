@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from mrlclient import Canary, ConfigurationError, DriftError, Embedder, ModelSpec, OpenAI
+from mrlclient import Canary, ConfigurationError, DriftError, Embedder, ModelSpec, OpenAI, _canary_file
 from mrlclient.canary import CANARY_TEXTS, compare
 from mrlclient.vectors import l2_normalize, truncate_dimensions
 
@@ -405,6 +406,33 @@ def test_several_processes_lose_nothing(path):
     processes = [subprocess.Popen([sys.executable, "-c", _WRITER, path, name]) for name in "ab"]
     assert [process.wait(60) for process in processes] == [0, 0]
     assert len(Canary(path)._entries()) == 40
+
+
+def test_somebody_in_the_way_is_waited_for_on_windows(canary, path, monkeypatch):
+    """There a file cannot be replaced while it is read, nor read while it is replaced."""
+    monkeypatch.setattr(_canary_file, "_PATIENCE", 5.0)
+    refused = {"open": 2, "replace": 2}
+
+    def sometimes(name):
+        act = getattr(os, name)
+
+        def acting(target, *arguments, **options):
+            if path in (target, *arguments) and refused[name]:
+                refused[name] -= 1
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return act(target, *arguments, **options)
+
+        monkeypatch.setattr(os, name, acting)
+
+    sometimes("open")
+    sometimes("replace")
+    canary.record_or_check(WHO, unit_rows(8), NOON, model=MODEL)
+    assert not Canary(path).due(WHO, NOON + 1)
+    assert refused == {"open": 0, "replace": 0}
+    refused["open"] = 1_000
+    monkeypatch.setattr(_canary_file, "_PATIENCE", 0.05)
+    with pytest.raises(ConfigurationError, match="Permission denied"):
+        Canary(path)
 
 
 def test_several_threads_record_one_state(canary):

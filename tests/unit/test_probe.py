@@ -16,14 +16,18 @@ from mrlclient.evaluate._order import order_of
 MODEL = "wordllama:l2-supercat-256"
 
 
+#: The docstrings are other ones in each release of Python: with so many of them, the verdict does not hang on which.
+TEXTS = 800
+
+
 @pytest.fixture(scope="module")
 def texts():
-    return docstrings().documents[:400]
+    return docstrings().documents[:TEXTS]
 
 
 @pytest.fixture(scope="module")
 def nested(texts):
-    """(400, 256): a real Matryoshka model."""
+    """(TEXTS, 256): a real Matryoshka model."""
     with Embedder(MODEL) as embedder:
         return embedder.embed(texts).embeddings
 
@@ -79,7 +83,7 @@ def test_a_matryoshka_model_is_found(nested):
         assert 0 < each.random < each.prefix < 1
     assert abs(result.order.trend) < 2.5
     assert 0.8 < result.order.correlation < 1.1
-    assert (result.texts, result.duplicates, result.dimensions) == (400, 0, 256)
+    assert (result.texts, result.duplicates, result.dimensions) == (TEXTS, 0, 256)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -174,7 +178,9 @@ def test_the_same_seed_gives_the_same(nested):
 def test_an_embedder_is_asked_at_its_full_width(nested, texts):
     with Embedder(MODEL, dimensions=64) as embedder:
         result = probe(embedder, texts)
-    assert result.statistics == probe(nested).statistics
+    # The vectors are the same but for their last digits.
+    for found, expected in zip(result.statistics, probe(nested).statistics, strict=True):
+        assert (found.prefix, found.random) == pytest.approx((expected.prefix, expected.random), abs=1e-3)
     assert result.model.address == MODEL
 
 
@@ -205,7 +211,7 @@ def test_a_positive_verdict_makes_a_spec(nested):
     spec = result.spec(declared)
     assert spec == dataclasses.replace(declared, matryoshka=True, smallest_evaluated=result.widths[0])
     assert set(spec.sources) == {"native_dimensions", "matryoshka", "smallest_evaluated"}
-    assert "400 texts" in spec.sources["matryoshka"]
+    assert f"{TEXTS} texts" in spec.sources["matryoshka"]
     assert f"{result.statistics[-1].prefix:.3f}" in spec.sources["matryoshka"]
     with pytest.raises(ConfigurationError, match="which model"):
         result.spec()
