@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import anyio
 import anyio.to_thread
 
 from mrlclient._warn import warn_user
@@ -214,19 +215,19 @@ class Engine:
 
     def close(self) -> None:
         """Lets go of connections and memory."""
-        self._close_cache()
+        if self.cache is not None and self.owns_cache:
+            self.cache.close()
         for provider in self._providers():
             provider.close()
 
     async def aclose(self) -> None:
         """`close`, with the connections of the running event loop."""
-        self._close_cache()
+        if self.cache is not None and self.owns_cache:
+            # A file is tidied up first, and may have to wait for another process.
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self.cache.close)
         for provider in self._providers():
             await provider.aclose()
-
-    def _close_cache(self) -> None:
-        if self.cache is not None and self.owns_cache:
-            self.cache.close()
 
     def _providers(self) -> list[Speaker]:
         return list(dict.fromkeys(endpoint.provider for endpoint in self.endpoints))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mrlclient._signals import raised_by_handler
 from mrlclient._warn import warn_user
 from mrlclient.cache.base import Cache
 from mrlclient.errors import CacheWarning
@@ -42,29 +44,34 @@ class GuardedCache:
 
     def look(self, fields: Sequence[str], texts: Sequence[str], width: int, out: NDArray[np.float32]) -> Look:
         """Makes the texts' keys and asks for their rows, as `Cache.get_many`; without keys where that fails."""
+        failures: list[Exception] = []
         if self._is_up():
             try:
                 keys = self._key_maker(fields).keys(texts)
                 return Look(keys, self.cache.get_many(keys, width, out))
             except Exception as error:
-                self._failed(error)
+                failures.append(error)
+            self._failed(failures.pop())
         return Look(None, Found(np.zeros(len(texts), dtype=np.bool_)))
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """As `Cache.set_many`; nothing is kept where that fails."""
         if self._is_up():
-            try:
-                self.cache.set_many(entries)
-            except Exception as error:
-                self._failed(error)
+            self._try(partial(self.cache.set_many, entries))
 
     def close(self) -> None:
         """Closes the cache. What comes later, of a batch that was under way, finds and keeps nothing."""
         self._closed = True
+        self._try(self.cache.close)
+
+    def _try(self, work: Callable[[], None]) -> None:
+        failures: list[Exception] = []
         try:
-            self.cache.close()
+            work()
         except Exception as error:
-            self._failed(error)
+            failures.append(error)
+        if failures:
+            self._failed(failures.pop())
 
     def _key_maker(self, fields: Sequence[str]) -> KeyMaker:
         """The last one again, where the fields are the same: a single query costs little else."""
@@ -77,6 +84,8 @@ class GuardedCache:
         return not self._closed and time.monotonic() >= self._rests_until
 
     def _failed(self, error: Exception) -> None:
+        if (interruption := raised_by_handler(error)) is not None:
+            raise interruption
         self._rests_until = time.monotonic() + _REST
         if not self._warned:
             self._warned = True

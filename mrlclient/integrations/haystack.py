@@ -1,6 +1,7 @@
 """Haystack: `MRLTextEmbedder` for queries, `MRLDocumentEmbedder` for documents.
 
-Pipelines know them as `haystack_integrations.components.embedders.mrlclient`, for Haystack loads no others.
+Pipelines know them as `haystack_integrations.components.embedders.mrlclient`, for Haystack loads no others. The file
+has more than 300 lines because both components have the same face, which is documented at each.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ from mrlclient import (
     Voyage,
     WordLlama,
 )
+from mrlclient.cache import MemoryCache
 from mrlclient.testing.emulator import Fault, emulator_vector
 from tests.conftest import TINY_NOMIC
 from tests.contract.holding import Held
@@ -492,6 +493,37 @@ def test_a_limit_while_a_model_is_loaded_is_the_callers():
     try:
         with Embedder(SlowToLoad()) as embedder, pytest.raises(SoftTimeLimit):
             embedder.embed(["a"])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarms on this system")
+@pytest.mark.parametrize("doing", ["get_many", "set_many"])
+def test_a_limit_while_a_cache_works_is_the_callers(doing):
+    """A cache that fails is a miss; it has not failed here."""
+
+    class Slow(MemoryCache):
+        def get_many(self, *args):
+            return self._interrupted("get_many", *args)
+
+        def set_many(self, *args):
+            return self._interrupted("set_many", *args)
+
+        def _interrupted(self, name, *args):
+            if name == doing:
+                signal.raise_signal(signal.SIGALRM)
+            return getattr(super(), name)(*args)
+
+    def handle(number, frame):
+        raise SoftTimeLimit
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        with Embedder(cache=Slow()) as embedder:
+            for call in (lambda: embedder.embed(["a", "b"]), lambda: embedder.embed_query("a")):
+                with pytest.raises(SoftTimeLimit) as caught:
+                    call()
+                assert caught.value.__context__ is None
     finally:
         signal.signal(signal.SIGALRM, before)
 
