@@ -122,19 +122,20 @@ class HTTPTransport:
 
     def translate(self, failure: Exception) -> ProviderError:
         name = self._provider
-        problem = type(failure).__name__
+        # Which host, for the address may be one that somebody configured. It holds no login.
+        where, problem = f"{name} at {self._url.netloc.decode()}", type(failure).__name__
         if isinstance(failure, httpx2.ProxyError) and str(failure).startswith("407"):
             return ProviderConnectionError(f"{name}: the proxy asks for a login ({failure})", provider=name)
         if isinstance(failure, httpx2.ProtocolError):
             # Its text may quote the head of the answer, in which a server can say what it was sent.
             return ProviderConnectionError(
-                f"{name}: {problem}: the answer was cut off, or is not HTTP", provider=name, retryable=True
+                f"{where}: {problem}: the answer was cut off, or is not HTTP", provider=name, retryable=True
             )
         if isinstance(failure, httpx2.TransportError | OSError) and not _is_certificate_failure(failure):
             # A transport error's text is about sockets, and holds neither key nor body.
-            return ProviderConnectionError(f"{name}: {problem}: {failure}", provider=name, retryable=True)
+            return ProviderConnectionError(f"{where}: {problem}: {failure}", provider=name, retryable=True)
         if isinstance(failure, httpx2.HTTPError):
-            return ProviderConnectionError(f"{name}: {problem}: {failure}", provider=name)
+            return ProviderConnectionError(f"{where}: {problem}: {failure}", provider=name)
         return ProviderError(f"{name} failed: {problem}", provider=name)
 
     def _leave_to_parent(self) -> None:
