@@ -89,11 +89,10 @@ class OpenAISDKTransport:
         name = self._provider
         if isinstance(failure, openai.APITimeoutError) or _is_a("TimeoutException", failure):
             return ProviderTimeoutError(f"{name} did not answer in time", provider=name, retryable=True)
-        if isinstance(failure, openai.APIConnectionError):
-            cause = type(failure.__cause__).__name__
-            return ProviderConnectionError(f"{name}: {cause}", provider=name, retryable=True)
-        if _is_a("TransportError", failure):
-            return ProviderConnectionError(f"{name}: {type(failure).__name__}", provider=name, retryable=True)
+        if isinstance(failure, openai.APIConnectionError) or _is_a("TransportError", failure):
+            cause = failure.__cause__ if isinstance(failure, openai.APIConnectionError) else failure
+            where = f"{name} at {self._client.base_url.netloc.decode()}"
+            return ProviderConnectionError(f"{where}: {type(cause).__name__}", provider=name, retryable=True)
         return ProviderError(f"{name} failed: {type(failure).__name__}", provider=name)
 
     def close(self) -> None:

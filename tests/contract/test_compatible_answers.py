@@ -90,12 +90,13 @@ def test_an_official_client():
 
 def test_a_server_that_is_down_is_named_by_its_provider():
     with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+        port = closed.getsockname()[1]
+        url = f"http://127.0.0.1:{port}/v1"
     client = openai.OpenAI(base_url=url, api_key="k", timeout=5)
     for provider in (OpenAICompatible(SPEC, base_url=url), OpenAICompatible(SPEC, client=client)):
         with Embedder(provider, max_attempts=1) as embedder, pytest.raises(ProviderConnectionError) as caught:
             embedder.embed(TEXTS)
-        assert str(caught.value).startswith("openai-compatible: ")
+        assert str(caught.value).startswith(f"openai-compatible at 127.0.0.1:{port}: ConnectError")
         assert caught.value.provider == "openai-compatible"
     client.close()
 
