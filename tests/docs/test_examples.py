@@ -25,33 +25,33 @@ CASES = {
     "06_nomic_from_a_folder": [(["nomic-embed-text-v1.5"], "nomic:nomic-embed-text-v1.5")],
     "07_pay_once": [([], "256: 0 tokens paid for, 3 texts from the cache")],
     "08_fall_back": [([], "row 1 is NaN: Text 1: openai answered 400: The input is invalid.")],
-    "10_one_script_four_profiles": [([], "By wordllama:l2-supercat-256, 256 dimensions:")],
-    "11_langchain": [([], "animals in the ocean: Whales are mammals that live in the sea.")],
-    "12_pydantic_ai": [([], "wordllama, 64 wide: Whales are mammals that live in the sea.")],
-    "13_openai_stand_in": [([], "refused: dimensions=512 is wider than the model.")],
-    "14_dspy": [([], "flour and water: Sourdough bread needs flour, water, salt and patience.")],
-    "15_llama_index": [([], "animals in the ocean: Whales are mammals that live in the sea.")],
-    "16_haystack": [([], "flour and water: Sourdough bread needs flour, water, salt and patience.")],
-    "17_chroma": [([], "refused: The index holds vectors of wordllama:l2-supercat-256, 128 wide")],
-    "18_lancedb": [([], "128 wide: Whales are mammals that live in the sea.")],
-    "19_funnel": [([], "Whales are mammals that live in the sea.")],
-    "20_vector_stores": [
+    "09_one_script_four_profiles": [([], "By wordllama:l2-supercat-256, 256 dimensions:")],
+    "10_langchain": [([], "animals in the ocean: Whales are mammals that live in the sea.")],
+    "11_pydantic_ai": [([], "wordllama, 64 wide: Whales are mammals that live in the sea.")],
+    "12_openai_stand_in": [([], "refused: dimensions=512 is wider than the model.")],
+    "13_dspy": [([], "flour and water: Sourdough bread needs flour, water, salt and patience.")],
+    "14_llama_index": [([], "animals in the ocean: Whales are mammals that live in the sea.")],
+    "15_haystack": [([], "flour and water: Sourdough bread needs flour, water, salt and patience.")],
+    "16_chroma": [([], "refused: The index holds vectors of wordllama:l2-supercat-256, 128 wide")],
+    "17_lancedb": [([], "128 wide: Whales are mammals that live in the sea.")],
+    "18_funnel": [([], "Whales are mammals that live in the sea.")],
+    "19_vector_stores": [
         ([], "Whales are mammals that live in the sea."),
         ([], "The index holds vectors of wordllama:l2-supercat-256, 128 wide, but openai:text-embedding-3-small has a"),
     ],
-    "21_sweep": [([], " 256 float32          1024 bytes  +0.000  within")],
+    "20_sweep": [([], " 256 float32          1024 bytes  +0.000  within")],
 }
 
 #: The package that an example is about, where not every environment of the tests has it.
 NEEDS: dict[str, str] = {
-    "11_langchain": "langchain_core",
-    "12_pydantic_ai": "pydantic_ai",
-    "14_dspy": "dspy",
-    "15_llama_index": "llama_index",
-    "16_haystack": "haystack",
-    "17_chroma": "chromadb",
-    "18_lancedb": "lancedb",
-    "20_vector_stores": "faiss",
+    "10_langchain": "langchain_core",
+    "11_pydantic_ai": "pydantic_ai",
+    "13_dspy": "dspy",
+    "14_llama_index": "llama_index",
+    "15_haystack": "haystack",
+    "16_chroma": "chromadb",
+    "17_lancedb": "lancedb",
+    "19_vector_stores": "faiss",
 }
 
 
@@ -91,7 +91,7 @@ def test_one_line_changes_the_provider(profile, line, sandbox, emulator):
     # Voyage's client knows no variable for another host, so the emulator's stands in the file.
     server = f'base_url = "{emulator.voyage_base_url}"\napi_key_env = "VOYAGE_API_KEY"'
     (sandbox / "mrlclient.toml").write_text(text.replace("[profiles.voyage]", f"[profiles.voyage]\n{server}"), "utf-8")
-    test_example("10_one_script_four_profiles", ["mrlclient.toml"], line, sandbox)
+    test_example("09_one_script_four_profiles", ["mrlclient.toml"], line, sandbox)
     assert len(emulator.requests) == (2 if profile in ("openai", "voyage") else 0)
 
 
