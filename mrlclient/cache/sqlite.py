@@ -41,6 +41,8 @@ _MAX_TOUCHED = 1024
 _CHUNK = 64
 #: Bytes kept in one transaction, about, so that other processes need not wait long, and a bound is not overrun by much.
 _WRITE_BYTES = 2**23
+#: How often it is seen to, at most, whether the file is still in its place: that takes a tenth of a hit.
+_LOOK_SECONDS = 0.1
 
 _COUNT = "UPDATE meta SET hits = hits + ?, misses = misses + ?, tokens = tokens + ?, usd = usd + ?"
 
@@ -76,9 +78,7 @@ class SQLiteCache(Cache):
         _sqlite_file.check_sqlite()
         self._path = full_path(path)
         if self._path.name == ":memory:":
-            raise ConfigurationError(
-                "':memory:' is no file of a cache. For one in memory use 'memory:', a MemoryCache."
-            )
+            raise ConfigurationError("':memory:' is no file of a cache. For one in memory use 'memory:'.")
         self._max_bytes = max_bytes
         self._ttl = ttl
         self._type: codec.StoredType = stored_type
@@ -90,6 +90,7 @@ class SQLiteCache(Cache):
         self._reader: Reader
         self._pid = 0
         self._file: tuple[int, int] | None = None
+        self._look_again = 0.0
         self._secret = b""
         self._touched: set[int] = set()
         self._damaged: set[tuple[int, Any]] = set()
@@ -108,7 +109,7 @@ class SQLiteCache(Cache):
     @property
     def secret(self) -> bytes:
         with self._lock:
-            self._open()
+            self._open(often=True)
             return self._secret
 
     def get_many(self, keys: Sequence[bytes], width: int, out: NDArray[np.float32]) -> Found:
@@ -116,7 +117,7 @@ class SQLiteCache(Cache):
             return Found(np.zeros(0, dtype=np.bool_))
         request = Request(keys, out[:, :width], self._oldest(), self._stale())
         with self._lock:
-            db = self._open()
+            db = self._open(often=True)
             self._reader.find(request)
             self._touched.update(request.used)
             self._damaged |= request.damaged
@@ -126,7 +127,8 @@ class SQLiteCache(Cache):
             if self._damaged or len(self._touched) >= _MAX_TOUCHED:
                 # What was found stays found if this fails, and nobody waits for it: that is done with the next write.
                 with suppress(apsw.Error, OSError), unwaiting(db):
-                    self._write()
+                    if self._is_in_place():
+                        self._write()
                 # A hint, which is given again at the next use: not kept for as long as a disk is full.
                 self._touched.clear()
         return Found(request.mask, request.tokens, request.usd)
@@ -209,15 +211,17 @@ class SQLiteCache(Cache):
         with self._lock:
             self._disconnect()
 
-    def _open(self) -> apsw.Connection:
+    def _open(self, *, often: bool = False) -> apsw.Connection:
         """The connection of this process. Held lock needed, as for all that follows."""
         if self._db is not None and self._pid != os.getpid():
             # Forked by something that does not tell Python. To close it here would harm the other process.
             _sqlite_fork.inherited.append(self._db)
             self._db = None
-        if self._db is not None and not self._is_in_place():
-            # Deleted or replaced: what is written to the old one nobody would find, and its files are another's now.
-            self._let_go()
+        if self._db is not None and not (often and time.monotonic() < self._look_again):
+            self._look_again = time.monotonic() + _LOOK_SECONDS
+            if not self._is_in_place():
+                # Deleted or replaced: nobody would find what is written to it, and its files are another's now.
+                self._let_go()
         if self._db is None:
             self._db, self._secret = _sqlite_file.open_file(self._path, self._max_bytes)
             self._file = _sqlite_file.identity_of(self._path)

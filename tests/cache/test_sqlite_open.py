@@ -27,12 +27,29 @@ def delete(path):
         each.unlink()
 
 
+def wait_for_a_look():
+    time.sleep(sqlite._LOOK_SECONDS)
+
+
+@posix
+def test_what_is_written_is_never_written_to_a_deleted_file(path):
+    """However soon after."""
+    cache = SQLiteCache(path)
+    fill(cache, range(3))
+    found(cache, range(3))
+    delete(path)
+    fill(cache, range(3, 6))
+    assert found(SQLiteCache(path), range(6)) == [3, 4, 5]
+    cache.close()
+
+
 @posix
 def test_deleted_while_open_it_begins_anew(path):
     cache = SQLiteCache(path)
     fill(cache, range(3))
     old = cache.secret
     delete(path)
+    wait_for_a_look()
     assert cache.secret != old
     assert found(cache, range(3)) == []
     fill(cache, range(3, 6))
@@ -71,6 +88,7 @@ def test_replaced_while_open_it_is_the_other_from_then_on(path, tmp_path):
     delete(path)
     for each in other.parent.iterdir():
         shutil.move(each, path.parent / each.name)
+    wait_for_a_look()
     assert found(cache, range(6)) == [3, 4, 5]
     assert cache.verify() == (3, 0)
     cache.close()
