@@ -16,6 +16,7 @@ class Resolver:
 
     def __init__(self) -> None:
         self._lookup: Future[list[str]] | None = None
+        self._lock = threading.Lock()
 
     def addresses(self, host: str, port: int, seconds: float) -> list[str]:
         """The addresses, in the order in which to try them.
@@ -28,9 +29,10 @@ class Resolver:
             return [str(ip_address(host))]
         except ValueError:
             pass
-        lookup = self._lookup
-        if lookup is None or lookup.done():
-            lookup = self._lookup = _look_up(host, port)
+        with self._lock:
+            lookup = self._lookup
+            if lookup is None or lookup.done():
+                lookup = self._lookup = _look_up(host, port)
         try:
             return lookup.result(seconds)
         except TimeoutError:
