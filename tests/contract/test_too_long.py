@@ -63,6 +63,17 @@ def check(provider, unit, embedder):
     np.testing.assert_allclose(np.linalg.norm(result.embeddings[0]), 1, atol=1e-5)
 
 
+def check_hosted(make, model, unit):
+    """Against a server that counts as the client does."""
+    counter = make(model, api_key="k")
+    with Emulator(count_tokens=lambda text: tokens_of(counter, text)) as emulator:
+        key, url = getattr(emulator, f"{make.name}_key"), getattr(emulator, f"{make.name}_base_url")
+        provider = make(model, api_key=key, base_url=url)
+        with Embedder(provider) as embedder:
+            check(provider, unit, embedder)
+        assert {request.status for request in emulator.requests} == {200}
+
+
 @given(unit=units)
 @a_few
 def test_openai(unit, tmp_path_factory):
@@ -70,12 +81,7 @@ def test_openai(unit, tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         use_tiktoken_folder(folder := tmp_path_factory.mktemp("tiktoken"), monkeypatch)
         (folder / NAME).write_bytes(FILE)
-        counter = OpenAI("text-embedding-3-small", api_key="k")
-        with Emulator(count_tokens=lambda text: tokens_of(counter, text)) as emulator:
-            provider = OpenAI("text-embedding-3-small", api_key=emulator.openai_key, base_url=emulator.openai_base_url)
-            with Embedder(provider) as embedder:
-                check(provider, unit, embedder)
-            assert {request.status for request in emulator.requests} == {200}
+        check_hosted(OpenAI, "text-embedding-3-small", unit)
 
 
 @given(unit=units)
@@ -84,12 +90,7 @@ def test_voyage(unit, tmp_path_factory):
     pytest.importorskip("tokenizers")
     with pytest.MonkeyPatch.context() as monkeypatch:
         use_hub_cache(tmp_path_factory.mktemp("hub"), "voyageai/voyage-2", monkeypatch)
-        counter = Voyage("voyage-2", api_key="k")
-        with Emulator(count_tokens=lambda text: tokens_of(counter, text)) as emulator:
-            provider = Voyage("voyage-2", api_key=emulator.voyage_key, base_url=emulator.voyage_base_url)
-            with Embedder(provider) as embedder:
-                check(provider, unit, embedder)
-            assert {request.status for request in emulator.requests} == {200}
+        check_hosted(Voyage, "voyage-2", unit)
 
 
 @given(unit=units)

@@ -43,6 +43,10 @@ class Resolver:
             host = "127.0.0.1"
         return resolve(host, port, family, type, proto, flags)
 
+    def wait_until_asked(self):
+        while not self.asked:
+            time.sleep(0.01)
+
 
 @pytest.fixture
 def resolver(monkeypatch):
@@ -106,8 +110,7 @@ def test_calls_at_the_same_time_share_a_lookup(resolver):
     with raw_server(answers) as server, ThreadPoolExecutor(20) as threads:
         transport = transport_to(f"http://acme.invalid:{server.port}", timeout=20)
         first = threads.submit(transport.send, REQUEST)
-        while not resolver.asked:
-            time.sleep(0.01)
+        resolver.wait_until_asked()
         others = [threads.submit(transport.send, REQUEST) for _ in range(19)]
         while transport._users < 20:
             time.sleep(0.01)
@@ -122,8 +125,7 @@ def test_one_that_gives_up_does_not_end_the_lookup_of_another(resolver):
     with raw_server(answers) as server, ThreadPoolExecutor(1) as threads:
         transport = transport_to(f"http://acme.invalid:{server.port}", timeout=20)
         patient = threads.submit(transport.send, REQUEST)
-        while not resolver.asked:
-            time.sleep(0.01)
+        resolver.wait_until_asked()
         timed_out(transport, 0.1)
         resolver.answers.set()
         assert patient.result(5).status == 200
@@ -156,8 +158,7 @@ def test_a_fork_during_a_lookup(resolver):
     with raw_server(answers) as server, ThreadPoolExecutor(1) as threads:
         transport = transport_to(f"http://acme.invalid:{server.port}", timeout=20)
         waiting = threads.submit(transport.send, REQUEST)
-        while not resolver.asked:
-            time.sleep(0.01)
+        resolver.wait_until_asked()
 
         def child():
             resolver.answers.set()
